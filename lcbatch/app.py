@@ -1,0 +1,325 @@
+"""Opens everything a run needs on one exit stack, runs it, and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lcbatch import pipeline
+from lcbatch.errors import CONTINUABLE, Kind, LcbatchError, OutputFailed, RowsFailed, TimeIsUp, exit_code_of
+from lcbatch.events import InputSize, Notice, RunFinished, RunStarted
+from lcbatch.execute.local import LocalExecutor
+from lcbatch.execute.shutdown import Shutdown, on_time
+from lcbatch.job import SUMMARIZE, Job
+from lcbatch.models import LoadedModel
+from lcbatch.observers import make_observer
+from lcbatch.observers.fanout import Display, Fanout
+from lcbatch.observers.figures import Snapshot
+from lcbatch.observers.stats import Stats
+from lcbatch.outputs import Place, locked, place_of, remove_store, set_aside
+from lcbatch.plan import Plan
+from lcbatch.ports import Chain, Sink, Source
+from lcbatch.records import Row
+from lcbatch.rules import StopRules, check_fail_on, check_max_failures, fails
+from lcbatch.sinks import Projector, errors_sink, open_sink
+from lcbatch.sources import open_source
+from lcbatch.sources.peek import Peeked
+from lcbatch.sources.readers import DocumentText
+from lcbatch.store.run_store import RunStore, open_store
+from lcbatch.wiring import Surroundings, make_work, model_name, window_of, wire_chain, wire_model
+from lcbatch.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run ended: its figures, its exit code, and the error that ended it (None: every row is done).
+
+    `store_failed` says that the store could not be written: the process has to leave without closing anything.
+    """
+
+    snapshot: Snapshot
+    exit_code: int
+    error: LcbatchError | None
+    errors_path: Path | None
+    store_path: Path
+    store_failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Run failed rows again, from the store alone: of these kinds (None: all)."""
+
+    kinds: frozenset[Kind] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """What one run has open."""
+
+    job: Job
+    world: World
+    place: Place
+    store: RunStore
+    model: LoadedModel | None
+    chain: Chain
+    source: Source | None
+    sinks: list[Sink]
+    fanout: Fanout
+    stats: Stats
+    executor: LocalExecutor
+    shutdown: Shutdown
+    complete: bool = False
+    begun: bool = field(default=False)
+
+
+async def run_job(job: Job, world: World, retry: Retry | None = None) -> Report:
+    """Run a job to its end, whatever that is. Raises LcbatchError for what was wrong before anything was touched."""
+    check_fail_on(job.run.fail_on)
+    check_max_failures(job.run.max_failures)
+    async with AsyncExitStack() as stack:
+        run = await _open(job, world, stack, from_store=retry is not None)
+        await stack.enter_async_context(_displays(run.fanout))
+        async with run.shutdown.listening() if world.handles_signals else nullcontext():
+            error = await _to_its_end(run, retry)
+        exit_code = exit_code_of(error) if error else 0
+        if run.begun and not run.store.failed:
+            await run.store.end_run(exit_code)
+        message = error.message if error else ""
+        run.fanout.emit(RunFinished(world.clock(), exit_code, message, _continue_with(run, exit_code)))
+        report = Report(
+            snapshot=run.stats.snapshot(world.clock()),
+            exit_code=exit_code,
+            error=error,
+            errors_path=run.place.errors,
+            store_path=run.place.store,
+            store_failed=run.store.failed,
+        )
+    if run.place.is_temporary and exit_code == 0:
+        remove_store(run.place)
+    return report
+
+
+async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bool) -> _Run:
+    """Open what the run needs, cheapest refusals first: nothing is created before names, input and model are right."""
+    place = place_of(job, world)
+    stats = Stats(max_rows=job.run.limit)
+    fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
+    around = Surroundings(world.env, world.clock, fanout.emit)
+    sinks = [open_sink(job.output, task=job.task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)]
+    if place.errors is not None:
+        sinks.append(errors_sink(place.errors))
+    source = None if from_store else Peeked(_source(job, world, place))
+    model = wire_model(job, around, await _row_model(job, source))
+    if model is not None:
+        stack.push_async_callback(model.aclose)
+    place = await stack.enter_async_context(locked(place, job, world.command))
+    if job.run.fresh:
+        for path in set_aside(place):
+            fanout.emit(Notice(f"set aside: {path}"))
+    store = await stack.enter_async_context(open_store(place.store))
+    executor = LocalExecutor(window_of(job), fanout.emit)
+    return _Run(
+        job=job,
+        world=world,
+        place=place,
+        store=store,
+        model=model,
+        chain=wire_chain(job, model, store, around),
+        source=source,
+        sinks=sinks,
+        fanout=fanout,
+        stats=stats,
+        executor=executor,
+        shutdown=Shutdown(executor, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep),
+    )
+
+
+async def _row_model(job: Job, source: Peeked | None) -> str | None:
+    """The model that the rows name themselves, looked for only where the job names none."""
+    if source is None or model_name(job) is not None or job.chain.chain is not None:
+        return None
+    return await source.row_model()
+
+
+def _source(job: Job, world: World, place: Place) -> Source:
+    documents = job.task == SUMMARIZE
+    return open_source(
+        job.inputs, job.input, documents=documents, own_outputs=place.own_files(), stdin=world.stdin
+    )
+
+
+def _display(job: Job, world: World, stats: Stats) -> Display:
+    return make_observer(
+        job.display.progress, stats, stream=world.stderr, is_terminal=world.stderr_is_terminal, clock=world.clock
+    )
+
+
+@asynccontextmanager
+async def _displays(fanout: Fanout) -> AsyncIterator[None]:
+    timers = asyncio.create_task(fanout.run())
+    try:
+        yield
+    finally:
+        timers.cancel()
+        await asyncio.gather(timers, return_exceptions=True)
+
+
+async def _to_its_end(run: _Run, retry: Retry | None) -> LcbatchError | None:
+    """Plan, run, and bring the outputs up to date; the error that ended the run."""
+    try:
+        rows = await _plan(run, retry)
+        await _begin(run)
+        async with AsyncExitStack() as stack:
+            projectors = [await stack.enter_async_context(_projector(run, sink)) for sink in run.sinks]
+            await _run_rows(run, rows, projectors)
+            await _bring_up_to_date(run, projectors)
+    except LcbatchError as error:
+        return run.shutdown.reason or error
+    return run.shutdown.reason or _failed_rows(run)
+
+
+async def _plan(run: _Run, retry: Retry | None) -> AsyncIterator[Row]:
+    """The rows to run. On a store that holds rows the whole input is placed first, or refused untouched."""
+    if run.source is None:
+        return await _requeued(run, retry or Retry())
+    plan = Plan(
+        job=run.job,
+        store=run.store,
+        chain=run.chain,
+        source=run.source,
+        emit=run.fanout.emit,
+        stop_reason=lambda: run.shutdown.reason,
+        lenient=run.place.is_temporary,
+    )
+    if not (run.source.rereadable and run.store.holds_rows):
+        await plan.adopt_chain()
+        return _completing(run, plan)
+    await run.store.hold()
+    try:
+        await plan.adopt_chain()
+        await plan.place_everything()
+    except BaseException:
+        await run.store.release(commit=False)
+        raise
+    await run.store.release(commit=True)
+    return _completing(run, plan)
+
+
+async def _completing(run: _Run, plan: Plan) -> AsyncIterator[Row]:
+    """The plan's rows; notes whether they were all of them."""
+    async for row in plan.rows():
+        yield row
+    run.complete = plan.exhausted
+
+
+async def _requeued(run: _Run, retry: Retry) -> AsyncIterator[Row]:
+    lineage = await run.store.lineage(Plan.identity_of(run.chain))
+    await run.store.answer_with(lineage)
+    count = await run.store.requeue(retry.kinds)
+    run.fanout.emit(InputSize(count))
+    run.complete = True
+    return _flat(run.store.pending(only_requeued=True))
+
+
+async def _flat(pages: AsyncIterator[list[Row]]) -> AsyncIterator[Row]:
+    async for page in pages:
+        for row in page:
+            yield row
+
+
+async def _begin(run: _Run) -> None:
+    """Note the run, and tell who is watching."""
+    job = run.job
+    described = {"task": job.task, "inputs": list(job.inputs), "options": job.options()}
+    await run.store.begin_run(run.world.command, described, in_flight=window_of(job))
+    run.begun = True
+    label = run.model.label if run.model else job.chain.chain or ""
+    run.fanout.emit(RunStarted(run.world.clock(), job.task, label, job.output.output or "-", window_of(job)))
+
+
+@asynccontextmanager
+async def _projector(run: _Run, sink: Sink) -> AsyncIterator[Projector]:
+    """A projector that has taken up its output, and its task; a sink that fails stops the run."""
+    options = {name: value for name, value in run.job.options().items() if name in _SHAPE}
+    kept = await run.store.projection(sink.view, {**options, "order": sink.view.order.value})
+    projector = Projector(sink, store=run.store, commit=run.store.commit_position)
+    async with projector:
+        await projector.start(kept.position, kept.state, clean=run.store.clean, stale=kept.stale)
+        if (notice := getattr(sink, "notice", None)) is not None:
+            run.fanout.emit(Notice(notice))
+        task = asyncio.create_task(_watched(projector, run.shutdown))
+        try:
+            yield projector
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+_SHAPE = frozenset({"output_field", "keep", "meta", "failed_rows", "flatten", "csv_safe"})
+"""Options that decide what an output looks like: with others than last time it is written anew."""
+
+
+async def _watched(projector: Projector, shutdown: Shutdown) -> None:
+    try:
+        await projector.run()
+    except LcbatchError as error:
+        shutdown.request(error)
+
+
+async def _run_rows(run: _Run, rows: AsyncIterator[Row], projectors: list[Projector]) -> None:
+    job, world = run.job, run.world
+    rules = StopRules(
+        model=run.model.label if run.model else "the model",
+        max_failures=job.run.max_failures,
+        hopeful=await run.store.ever_succeeded(),
+        row_models=model_name(job) is None,
+    )
+    async with AsyncExitStack() as stack:
+        read = await stack.enter_async_context(DocumentText(max_row_bytes=job.input.max_row_bytes))
+        if job.run.max_time is not None:
+            error = TimeIsUp("--max-time has passed", hint="run the same command again to continue")
+            stack.callback(on_time(run.shutdown, job.run.max_time, lambda: error, asyncio.sleep).cancel)
+        parts = pipeline.Parts(
+            executor=run.executor,
+            work=make_work(run.chain, read, world.clock),
+            store=run.store,
+            projectors=projectors,
+            rules=rules,
+            shutdown=run.shutdown,
+            clock=world.clock,
+            emit=run.fanout.emit,
+        )
+        await pipeline.run(parts, rows)
+
+
+async def _bring_up_to_date(run: _Run, projectors: list[Projector]) -> None:
+    """The outputs' last step. With a broken store nothing more is written: the next run does it."""
+    if run.store.failed:
+        return
+    complete = run.complete and run.shutdown.reason is None
+    for projector in projectors:
+        if await run.store.is_stale(projector.sink.view):
+            projector.mark_stale()
+        await projector.finish(complete=complete)
+
+
+def _failed_rows(run: _Run) -> LcbatchError | None:
+    rows = run.stats.snapshot(run.world.clock()).rows
+    failed = rows.failed + rows.failed_before
+    if not fails(run.job.run.fail_on, failed_new=rows.failed, failed=failed, rows=rows.settled):
+        return None
+    where = f"; they stand in {run.place.errors}" if run.place.errors else ""
+    return RowsFailed(f"{failed} rows failed{where}", hint="lcbatch retry OUT runs them again")
+
+
+def _continue_with(run: _Run, exit_code: int) -> str:
+    """The command that goes on from here, "" when there is nothing left to do."""
+    rows = run.stats.snapshot(run.world.clock()).rows
+    if exit_code in CONTINUABLE or (exit_code not in {0, 3} and run.begun) or rows.left:
+        return run.world.command
+    if (rows.failed or rows.failed_before) and run.job.output.output is not None:
+        return f"lcbatch retry {run.job.output.output}"
+    return ""

@@ -1,0 +1,90 @@
+"""The one retry loop.
+
+Delays follow "full jitter" (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015): uniform in
+[0, min(cap, base * 2^attempt)], which spreads callers that failed together. What the provider asks for is a floor.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from lcbatch.errors import CallFailed, Failure, Kind
+from lcbatch.events import CallWaits
+from lcbatch.ports import Call, Clock, Emit, Layer, Sleep
+from lcbatch.records import Reply, Request
+
+_FAULT_ATTEMPTS = 5
+_MAYBE_PAID_ATTEMPTS = 2
+"""A timed out call may have been billed: trying it five times could cost five answers."""
+
+_ATTEMPTS = {
+    Kind.CONNECTION: _FAULT_ATTEMPTS,
+    Kind.SERVER: _FAULT_ATTEMPTS,
+    Kind.LOCAL: _FAULT_ATTEMPTS,
+    Kind.TIMEOUT: _MAYBE_PAID_ATTEMPTS,
+    Kind.TRUNCATED: _MAYBE_PAID_ATTEMPTS,
+    Kind.BAD_BODY: _MAYBE_PAID_ATTEMPTS,
+}
+"""Attempts in all, by kind; kinds that are not named are final."""
+
+_BASE_S = 0.5
+_CAP_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a call has been through: faults that count as attempts, throttles that do not, and when it first waited."""
+
+    faults: int = 0
+    throttles: int = 0
+    throttled_since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Whether and when to try again. `max_wait_s` bounds how long one call is throttled without an answer."""
+
+    max_wait_s: float = 3600.0
+    uniform: Callable[[float, float], float] = random.uniform
+
+    def decide(self, failure: Failure, history: History, now_s: float) -> tuple[float | None, History]:
+        """(seconds to wait, or None to give up; the history with this failure in it)."""
+        if failure.kind is Kind.THROTTLE:
+            since = now_s if history.throttled_since_s is None else history.throttled_since_s
+            after = replace(history, throttles=history.throttles + 1, throttled_since_s=since)
+            delay = self._delay(after.throttles, failure)
+            return (delay if now_s + delay - since <= self.max_wait_s else None), after
+        after = replace(history, faults=history.faults + 1, throttled_since_s=None)
+        allowed = min(_ATTEMPTS.get(failure.kind, 0), _MAYBE_PAID_ATTEMPTS if failure.maybe_paid else _FAULT_ATTEMPTS)
+        return (self._delay(after.faults, failure) if after.faults < allowed else None), after
+
+    def _delay(self, times: int, failure: Failure) -> float:
+        jitter = self.uniform(0.0, min(_CAP_S, _BASE_S * 2.0 ** min(times, 16)))
+        floor = failure.retry_after_s
+        return jitter if floor is None else floor + min(jitter, 1.0)
+
+
+def retry(policy: RetryPolicy, *, clock: Clock, sleep: Sleep, emit: Emit) -> Layer:
+    """A layer that tries again as the policy says. Cancelling ends the wait at once."""
+
+    def wrap(inner: Call) -> Call:
+        async def call(request: Request) -> Reply:
+            history, attempts = History(), 0
+            while True:
+                attempts += 1
+                try:
+                    reply = await inner(request)
+                except CallFailed as error:
+                    delay_s, history = policy.decide(error.failure, history, clock())
+                    if delay_s is None:
+                        raise CallFailed(error.failure, attempts) from error
+                    emit(CallWaits(clock(), delay_s, error.failure))
+                    await sleep(delay_s)
+                else:
+                    return reply if attempts == 1 else replace(reply, attempts=attempts)
+
+        return call
+
+    return wrap

@@ -1,0 +1,99 @@
+"""Built-in chains of one call a row: a template, or rows that are requests themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from lcbatch.chains.replies import answer_text
+from lcbatch.chains.template import Template
+from lcbatch.errors import CallFailed, Failure, Kind
+from lcbatch.ports import Call
+from lcbatch.records import Fields, Json, Request
+
+
+@dataclass(frozen=True)
+class PromptChain:
+    """A template (and system text) filled with a row's fields, answered by one call."""
+
+    call: Call
+    prompt: Template
+    system: Template | None
+    model_identity: Mapping[str, Json]
+
+    @cached_property
+    def uses(self) -> frozenset[str] | None:
+        """The fields that the templates name."""
+        return self.prompt.names | (self.system.names if self.system else frozenset())
+
+    @property
+    def identity(self) -> Mapping[str, Json]:
+        """What decides the answers."""
+        system = self.system.text if self.system else None
+        return {"chain": "prompt", "prompt": self.prompt.text, "system": system, **self.model_identity}
+
+    def missing(self, fields: Fields) -> str | None:
+        """The first field that the templates need and the row lacks."""
+        return self.prompt.missing(fields) or (self.system.missing(fields) if self.system else None)
+
+    def render(self, fields: Fields) -> list[Json]:
+        """The messages for one row."""
+        messages = [{"role": "user", "content": self.prompt.render(fields)}]
+        if self.system is not None:
+            messages.insert(0, {"role": "system", "content": self.system.render(fields)})
+        return messages
+
+    async def __call__(self, fields: Fields) -> Json:
+        return answer_text(await self.call(Request(self.render(fields))))
+
+
+_REQUEST_FIELDS = ("body", "messages", "prompt")
+_SENT_BY_US = frozenset({"messages", "model", "stream", "stream_options", "n"})
+"""Of an OpenAI Batch body: what is not passed on as a call's parameter."""
+
+
+@dataclass(frozen=True)
+class RequestChain:
+    """Rows that say themselves what to send: `prompt`, `messages`, or `body` of an OpenAI Batch request."""
+
+    call: Call
+    system: Template | None
+    model_identity: Mapping[str, Json]
+    row_models: bool
+
+    @cached_property
+    def uses(self) -> frozenset[str] | None:
+        """Whichever of the three a row has, and what the system text names."""
+        return frozenset(_REQUEST_FIELDS) | (self.system.names if self.system else frozenset())
+
+    @property
+    def identity(self) -> Mapping[str, Json]:
+        """What decides the answers, besides the rows."""
+        system = self.system.text if self.system else None
+        return {"chain": "request", "system": system, "row_models": self.row_models, **self.model_identity}
+
+    def missing(self, fields: Fields) -> str | None:
+        """`prompt` when the row has none of the three."""
+        if not any(fields.get(name) for name in _REQUEST_FIELDS):
+            return "prompt"
+        return self.system.missing(fields) if self.system else None
+
+    async def __call__(self, fields: Fields) -> Json:
+        body = fields.get("body")
+        messages = body.get("messages") if isinstance(body, dict) else fields.get("messages")
+        if not messages and isinstance(fields.get("prompt"), str):
+            messages = [{"role": "user", "content": fields["prompt"]}]
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            raise CallFailed(Failure(Kind.BAD_ROW, "`messages` is no list of messages with a role and a content"))
+        if self.system is not None:
+            messages = [{"role": "system", "content": self.system.render(fields)}, *messages]
+        return answer_text(await self.call(Request(messages, self._parameters(body))))
+
+    def _parameters(self, body: Json) -> Mapping[str, Json]:
+        if not isinstance(body, dict):
+            return {}
+        parameters = {name: value for name, value in body.items() if name not in _SENT_BY_US}
+        if self.row_models and body.get("model"):
+            parameters["model"] = body["model"]
+        return parameters

@@ -1,0 +1,1 @@
+"""The command line: Typer on the outside, `Job` on the inside."""

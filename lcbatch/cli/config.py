@@ -1,0 +1,65 @@
+"""The config file: `--config FILE`, else `lcbatch.toml` or `[tool.lcbatch]` of `pyproject.toml` in the working directory.
+
+Keys are the long options without dashes in front (`max-time` or `max_time`); a table named like a command holds what counts
+for that command alone.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lcbatch.errors import InputMissing, UsageError
+from lcbatch.job import ALL_TASKS, declared_options, suggestion
+
+
+def config_options(task: str, path: str | None, folder: Path) -> dict[str, Any]:
+    """The options that a config file gives for a task. Raises UsageError naming the file and key that are wrong."""
+    where, table = _table(path, folder)
+    flat = {key: value for key, value in table.items() if key not in ALL_TASKS}
+    own = table.get(task, {})
+    if not isinstance(own, Mapping):
+        raise UsageError(f"{where}: [{task}] is no table")
+    for name in set(ALL_TASKS) - {task}:
+        _named(table.get(name, {}), where, name)
+    known = _for_task(task)
+    general = {name: value for name, value in _named(flat, where, None).items() if name in known}
+    return general | _named(own, where, task)
+
+
+def _table(path: str | None, folder: Path) -> tuple[str, Mapping[str, Any]]:
+    if path is not None:
+        return path, _read(Path(path))
+    own = folder / "lcbatch.toml"
+    if own.is_file():
+        return str(own), _read(own)
+    project = folder / "pyproject.toml"
+    found = _read(project).get("tool", {}).get("lcbatch", {}) if project.is_file() else {}
+    return str(project), found
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputMissing(f"cannot read the config file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}", hint="the file is TOML: key = \"text\", key = 3, key = true") from error
+
+
+def _named(table: Mapping[str, Any], where: str, section: str | None) -> dict[str, Any]:
+    known = _for_task(section) if section else {spec.name: None for _, spec in declared_options()}
+    options = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            place = f"{where}: [{section}] {key}" if section else f"{where}: {key}"
+            raise UsageError(f"{place} is no option", hint=suggestion(name, known))
+        options[name] = value
+    return options
+
+
+def _for_task(task: str) -> dict[str, None]:
+    return {spec.name: None for _, spec in declared_options() if task in spec.metadata["tasks"]}

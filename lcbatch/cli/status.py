@@ -1,0 +1,92 @@
+"""`lcbatch status OUT`: how an output stands, also while a run works on it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lcbatch import jsontext
+from lcbatch.cli.found import Out, Store, lock_of, reading, store_of
+from lcbatch.observers.format import clean_text
+from lcbatch.records import Json
+from lcbatch.store.lock import holder_of
+from lcbatch.store.reading import LastRun, Standing, last_run, standing
+
+_EVERY_S = 1.0
+
+
+def status(
+    out: Out,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second until the run ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    store: Store = None,
+) -> int:
+    """How an output stands: done, failed, left, and who works on it."""
+    path = store_of(out, store)
+    for figures in _readings(path, time.sleep if watch else None):
+        text = jsontext.dumps(figures) if as_json else _text(figures)
+        again = watch and not as_json and sys.stdout.isatty()
+        typer.echo(f"\x1b[H\x1b[2J{text}" if again else text)
+    return 0
+
+
+def _readings(path: Path, sleep: Callable[[float], None] | None) -> Iterator[dict[str, Json]]:
+    """The figures now; with `sleep`, again and again until nobody holds the output."""
+    while True:
+        holder = holder_of(lock_of(path))
+        with reading(path) as connection:
+            yield _figures(standing(connection), last_run(connection), holder is not None, dict(holder or {}))
+        if sleep is None or holder is None:
+            return
+        sleep(_EVERY_S)
+
+
+def _figures(now: Standing, run: LastRun | None, running: bool, holder: dict[str, Json]) -> dict[str, Json]:  # noqa: FBT001 - private
+    return {
+        "rows": now.rows,
+        "done": now.done,
+        "failed": now.failed,
+        "left": now.left,
+        "failed_by_kind": now.kinds,
+        "prompt_tokens": now.prompt_tokens,
+        "completion_tokens": now.completion_tokens,
+        "cost_usd": now.cost_usd,
+        "spent_usd": now.spent_usd,
+        "running": running,
+        "pid": holder.get("pid"),
+        "started_at": run.started_at if run else None,
+        "ended_at": run.ended_at if run else None,
+        "exit_code": run.exit_code if run else None,
+        "command": run.command if run else None,
+    }
+
+
+def _text(figures: dict[str, Json]) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(figures["failed_by_kind"].items()))
+    lines = [
+        f"rows     {figures['done']:,} done, {figures['failed']:,} failed, {figures['left']:,} left of {figures['rows']:,}",
+        f"tokens   {figures['prompt_tokens']:,} in, {figures['completion_tokens']:,} out",
+        f"cost     ${figures['cost_usd']:.4f} for what stands, ${figures['spent_usd']:.4f} spent in all",
+        f"run      {_run_text(figures)}",
+    ]
+    if kinds:
+        lines.insert(1, f"failed   {kinds}")
+    if figures["command"]:
+        lines.append(f"command  {clean_text(figures['command'])}")
+    return "\n".join(lines)
+
+
+def _run_text(figures: dict[str, Json]) -> str:
+    if figures["started_at"] is None:
+        return "none yet"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(figures["started_at"]))
+    if figures["running"]:
+        return f"working since {since}, process {figures['pid']}"
+    if figures["ended_at"] is None:
+        return f"cut off, began {since}; the same command continues"
+    return f"began {since}, took {figures['ended_at'] - figures['started_at']:.1f} s, exit code {figures['exit_code']}"

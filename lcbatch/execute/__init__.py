@@ -1,0 +1,1 @@
+"""Executors: run work over rows, bounded. The local one is asyncio's."""

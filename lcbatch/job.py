@@ -1,0 +1,268 @@
+"""What the user asks for: one frozen dataclass per group of options, and `Job`, which holds one of each.
+
+A field's declaration is the only place where an option stands: the command line, the environment (`LCBATCH_<NAME>`), the
+config file and the Python API all read it from here. Adding an option means adding a field.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
+
+from lcbatch.errors import UsageError
+
+RUN, SUMMARIZE, EMBED = "run", "summarize", "embed"
+ALL_TASKS = (RUN, SUMMARIZE, EMBED)
+EXTRACTIVE = "lcbatch:extractive"
+
+
+def option(
+    default: Any,
+    help_text: str,
+    *,
+    flag: str | None = None,
+    tasks: tuple[str, ...] = ALL_TASKS,
+    parse: str | None = None,
+    choices: tuple[str, ...] = (),
+    metavar: str | None = None,
+) -> Any:
+    """Declare one option. `parse` names a text form: `duration`, `bytes`. `tasks` are the commands that have it."""
+    metadata = {
+        "help": help_text,
+        "flag": flag,
+        "tasks": tasks,
+        "parse": parse,
+        "choices": choices,
+        "metavar": metavar,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputOptions:
+    """Input"""
+
+    input_format: str | None = option(
+        None,
+        "How to read the input; else by suffix and by looking.",
+        choices=("jsonl", "json", "csv", "tsv", "lines", "parquet", "document"),
+    )
+    delimiter: str | None = option(None, "Column separator of CSV input.", metavar="CHAR")
+    encoding: str = option("utf-8", "Encoding of text input.", metavar="NAME")
+    include: tuple[str, ...] = option((), "Only files of a folder that match this glob (repeatable).", metavar="GLOB")
+    exclude: tuple[str, ...] = option((), "No files of a folder that match this glob (repeatable).", metavar="GLOB")
+    key: str | None = option(
+        None, "The fields that make a row what it is, for a custom chain: a,b.", tasks=(RUN,), metavar="FIELDS"
+    )
+    loader: str | None = option(
+        None, "Read files with this LangChain document loader.", tasks=(RUN, SUMMARIZE), metavar="MODULE:CLASS"
+    )
+    max_row_bytes: int = option(
+        64 * 1024 * 1024, "A larger row or document fails instead of being read.", parse="bytes", metavar="SIZE"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainOptions:
+    """Chain"""
+
+    prompt: str | None = option(
+        None, "Template, or @FILE. {name} is replaced by the row's field.", flag="-p", metavar="TEMPLATE"
+    )
+    system: str | None = option(None, "System text, or @FILE; a template too.", metavar="TEMPLATE")
+    chain: str | None = option(
+        None,
+        "A LangChain Runnable, a factory or a function of your own.",
+        tasks=(RUN,),
+        metavar="MODULE:ATTR",
+    )
+    chain_arg: tuple[str, ...] = option(
+        (), "Argument for the factory (repeatable).", tasks=(RUN,), metavar="KEY=VALUE"
+    )
+    chain_version: str | None = option(
+        None, "Stands for your chain's code when deciding whether it changed.", tasks=(RUN,), metavar="TEXT"
+    )
+    app_dir: str | None = option(None, "Folder to import --chain from.", tasks=(RUN,), metavar="DIR")
+    words: int = option(120, "Length of a summary, in words.", tasks=(SUMMARIZE,), metavar="N")
+    language: str | None = option(None, "Language of the summary.", tasks=(SUMMARIZE,), metavar="NAME")
+    focus: str | None = option(None, "What the summary should dwell on.", tasks=(SUMMARIZE,), metavar="TEXT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Model"""
+
+    model: str | None = option(
+        None, "provider:name, as openai:gpt-5-mini. summarize: lcbatch:extractive by default.", flag="-m"
+    )
+    base_url: str | None = option(None, "Where the provider listens (Ollama, vLLM, a proxy).", metavar="URL")
+    api_key_env: str | None = option(None, "Environment variable that holds the key.", metavar="NAME")
+    temperature: float | None = option(None, "Sampling temperature.", metavar="X")
+    max_output_tokens: int | None = option(None, "Longest answer, in tokens.", metavar="N")
+    reasoning_effort: str | None = option(None, "For reasoning models: low, medium, high...", metavar="LEVEL")
+    model_arg: tuple[str, ...] = option((), "Any other model argument (repeatable).", metavar="KEY=JSON")
+    timeout: float = option(600.0, "Longest time for one attempt.", parse="duration", metavar="TIME")
+    insecure_http: bool = option(default=False, help_text="Let a key travel over plain http beyond this machine.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """Output"""
+
+    output: str | None = option(
+        None, "File (.jsonl .csv .parquet) or folder; stdout without it.", flag="-o", metavar="PATH"
+    )
+    output_field: str = option("output", "Name of the field for the answer.", metavar="NAME")
+    keep: str = option("all", "Input fields to keep: all, none, or a,b.", metavar="FIELDS")
+    meta: bool = option(default=False, help_text="Add model, tokens, cost, latency, attempts, finish reason.")
+    ordered: bool | None = option(None, "Write in input order.")
+    failed_rows: str | None = option(
+        None, "Failed rows in the output (CSV: include, others: omit).", choices=("include", "omit")
+    )
+    errors: str | None = option(None, "Where failed rows go; else OUT.errors.jsonl.", metavar="PATH")
+    store: str | None = option(None, "Where the run store lies; else OUT.lcbatch.", metavar="PATH")
+    flatten: bool = option(default=True, help_text="Objects as columns in CSV and Parquet.")
+    csv_safe: bool = option(default=True, help_text="Defuse CSV cells that a spreadsheet would run as formulas.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Running"""
+
+    concurrency: str = option("auto", "Rows in flight: auto, or N.", flag="-j", metavar="N")
+    limit: int | None = option(None, "Call at most N rows in this run.", metavar="N")
+    fresh: bool = option(default=False, help_text="Set the old store and output aside and start anew.")
+    on_change: str = option(
+        "refuse", "When the chain changed since the last run.", choices=("refuse", "redo", "keep")
+    )
+    on_removed: str = option(
+        "refuse", "When many rows are gone from the input.", choices=("refuse", "drop", "keep")
+    )
+    fail_on: str = option("any", "When failed rows end with exit 3: any, new, N%, never.", metavar="RULE")
+    max_failures: str | None = option(None, "Stop after this many failed rows: N or N%.", metavar="N")
+    max_time: float | None = option(None, "Stop after this long.", parse="duration", metavar="TIME")
+    max_wait: float = option(3600.0, "Longest wait without any success.", parse="duration", metavar="TIME")
+    if_locked: str = option("fail", "When another run holds the output.", choices=("fail", "skip", "wait"))
+    drain_timeout: float | None = option(
+        None, "Longest wait for calls in flight on a stop.", parse="duration", metavar="TIME"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisplayOptions:
+    """Display"""
+
+    progress: str = option("auto", "How to show progress.", choices=("auto", "bar", "log", "json", "none"))
+    quiet: bool = option(default=False, help_text="Errors only.", flag="-q")
+    summary_json: str | None = option(None, "Write the closing figures there.", metavar="FILE")
+    debug: bool = option(default=False, help_text="Tracebacks, and what is decided underneath.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run, described: the task, its inputs and a group of options each.
+
+    From Python, `Job.of(...)` takes every option by its own name:
+
+        Job.of("rows.jsonl", output="out.jsonl", model="openai:gpt-5-mini", prompt="Translate: {text}")
+    """
+
+    task: str = RUN
+    inputs: tuple[str, ...] = ()
+    input: InputOptions = InputOptions()
+    chain: ChainOptions = ChainOptions()
+    model: ModelOptions = ModelOptions()
+    output: OutputOptions = OutputOptions()
+    run: RunOptions = RunOptions()
+    display: DisplayOptions = DisplayOptions()
+
+    @classmethod
+    def of(cls, *inputs: str, task: str = RUN, **options: Any) -> Job:
+        """Build a job from options by name. Raises UsageError, with a suggestion, for an unknown one."""
+        if task not in ALL_TASKS:
+            raise UsageError(f"unknown task {task!r}", hint=f"one of {', '.join(ALL_TASKS)}")
+        groups: dict[str, dict[str, Any]] = {}
+        homes = {spec.name: group for group, spec in declared_options()}
+        for name, value in options.items():
+            if name not in homes:
+                raise UsageError(f"unknown option {name!r}", hint=suggestion(name, homes))
+            groups.setdefault(homes[name], {})[name] = _checked(_SPECS[name], value)
+        built = {group: _GROUPS[group](**values) for group, values in groups.items()}
+        return cls(task=task, inputs=tuple(inputs), **built)
+
+    def options(self) -> dict[str, Any]:
+        """Every option that differs from its default, by name: the inverse of `of`."""
+        found = {}
+        for group, spec in declared_options():
+            value = getattr(getattr(self, group), spec.name)
+            if value != spec.default:
+                found[spec.name] = value
+        return found
+
+
+_GROUPS: Mapping[str, type] = {
+    spec.name: type(spec.default) for spec in fields(Job) if spec.name not in {"task", "inputs"}
+}
+
+
+def declared_options() -> Iterator[tuple[str, Field[Any]]]:
+    """Each option with the name of its group in Job, in the order of declaration."""
+    for group, declaration in _GROUPS.items():
+        for spec in fields(declaration):
+            yield group, spec
+
+
+_SPECS: Mapping[str, Field[Any]] = {spec.name: spec for _, spec in declared_options()}
+
+
+def suggestion(name: str, known: Mapping[str, Any]) -> str:
+    """A hint that names the nearest known word, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+
+
+def _checked(spec: Field[Any], value: Any) -> Any:
+    """The value in the field's own form: text forms parsed, lists as tuples, choices held."""
+    label = "--" + spec.name.replace("_", "-")
+    parse = spec.metadata["parse"]
+    if parse and isinstance(value, str):
+        value = PARSERS[parse](value, label)
+    if isinstance(spec.default, tuple):
+        value = (value,) if isinstance(value, str) else tuple(value)
+    choices = spec.metadata["choices"]
+    if choices and value is not None and value not in choices:
+        raise UsageError(f"{label} cannot be {value!r}", hint=f"one of {', '.join(choices)}")
+    if spec.name == "concurrency":
+        value = str(value)
+    if spec.default is MISSING:  # pragma: no cover - a declaration without default is our own mistake
+        raise AssertionError(spec.name)
+    return value
+
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS_BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+def parse_duration(text: str, label: str = "a duration") -> float:
+    """Seconds from `90s`, `15m`, `8h`, `1h30m` or a plain number of seconds. Raises UsageError."""
+    cleaned = text.strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", cleaned):
+        return float(cleaned)
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", cleaned)
+    if not parts or "".join(number + unit for number, unit in parts) != cleaned:
+        raise UsageError(f"{label} cannot be {text!r}", hint="write it like 90s, 15m, 8h or 1h30m")
+    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+
+
+def parse_bytes(text: str, label: str = "a size") -> int:
+    """Bytes from `500k`, `64m`, `2g` (powers of 1024) or a plain number. Raises UsageError."""
+    match = re.fullmatch(r"(\d+)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise UsageError(f"{label} cannot be {text!r}", hint="write it like 500k, 64m or 2g")
+    return int(match[1]) * _UNITS_BYTES[match[2]]
+
+
+PARSERS = {"duration": parse_duration, "bytes": parse_bytes}

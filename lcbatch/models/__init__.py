@@ -1,0 +1,53 @@
+"""Chat models by name: `load_model("openai:gpt-5-mini", ...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lcbatch.job import EXTRACTIVE, ModelOptions
+from lcbatch.records import Json, Usage
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A chat model, ready to be called.
+
+    `identity` is what decides its answers (never a key, a URL or a version); `local` says that it runs on this machine and
+    costs nothing; `takes_document_alone` that it wants the bare document, with words, language and focus as arguments.
+    """
+
+    chat: BaseChatModel
+    label: str
+    identity: Mapping[str, Json]
+    price: Callable[[str, Usage], float | None]
+    local: bool
+    takes_document_alone: bool
+    aclose: Callable[[], Awaitable[None]]
+
+
+def load_model(options: ModelOptions, *, env: Mapping[str, str], connections: int) -> LoadedModel:
+    """Build the model that `options.model` names; `connections` is the most calls in flight.
+
+    Raises ConfigError for an unknown provider, a missing package or a missing key.
+    """
+    if options.model == EXTRACTIVE:
+        from lcbatch.models.embedded import embedded_model  # noqa: PLC0415 - only what is asked for is loaded
+
+        return embedded_model()
+    from lcbatch.models.providers import provider_model  # noqa: PLC0415
+
+    return provider_model(options, env=env, connections=connections)
+
+
+async def nothing_to_close() -> None:
+    """For models that hold no connections."""
+
+
+def identity_of(label: str, arguments: Mapping[str, Any]) -> Mapping[str, Json]:
+    """What decides a model's answers."""
+    return {"model": label, "arguments": dict(arguments)}

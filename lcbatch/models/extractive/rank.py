@@ -1,0 +1,76 @@
+"""LexRank over TF-IDF sentence vectors, and the selection of few, different sentences.
+
+Sources: Erkan & Radev, "LexRank: Graph-based Lexical Centrality as Salience in Text Summarization", JAIR 22 (2004), for
+the continuous variant used here; Otterbacher, Erkan & Radev, "Biased LexRank" (2009), for a prior in the random walk;
+Carbonell & Goldstein, "The Use of MMR" (SIGIR 1998), for the selection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+Vector = dict[int, float]
+"""A sparse vector of length 1 (or empty): term number to weight."""
+
+DAMPING: Final = 0.15
+"""Share of the walk that jumps by the prior instead of along a similarity; Erkan & Radev's value, PageRank's too."""
+
+TOLERANCE: Final = 1e-4
+"""The walk ends when the ranks, which sum to 1, change by less than this in sum."""
+
+MAX_STEPS: Final = 60
+
+
+def tfidf(sentences: Sequence[Sequence[str]]) -> list[Vector]:
+    """Return one unit vector for each sentence: term frequency times log(1 + N / sentences with the term)."""
+    numbers: dict[str, int] = {}
+    counts = [Counter(numbers.setdefault(term, len(numbers)) for term in terms) for terms in sentences]
+    holders = Counter(number for count in counts for number in count)
+    total = len(counts)
+    idf = {number: math.log(1 + total / held) for number, held in holders.items()}
+    return [_unit({number: count * idf[number] for number, count in vector.items()}) for vector in counts]
+
+
+def _unit(vector: Vector) -> Vector:
+    length = math.sqrt(math.fsum(weight * weight for weight in vector.values()))
+    return {number: weight / length for number, weight in vector.items()} if length else {}
+
+
+def cosine(one: Vector, other: Vector) -> float:
+    """Return the cosine of two unit vectors, 0 to 1."""
+    if len(other) < len(one):
+        one, other = other, one
+    return sum(weight * other[number] for number, weight in one.items() if number in other)
+
+
+def lexrank(vectors: Sequence[Vector], prior: Sequence[float], damping: float = DAMPING) -> list[float]:
+    """Return each sentence's share of the random walk over cosine similarities; shares sum to 1.
+
+    `prior` weighs where the walk jumps to; it need not sum to 1. The matrix of similarities is never built: it is
+    X·Xᵀ for the matrix X of sentence vectors, so a step costs two passes over the terms, O(words), and a book is
+    ranked whole instead of in pieces. A sentence's similarity with itself (1) is in it, as in the paper.
+    """
+    jump = [weight / (math.fsum(prior) or 1.0) for weight in prior]
+    ranks = jump
+    degrees = _through(vectors, [1.0] * len(vectors))
+    for _ in range(MAX_STEPS):
+        sent = [rank / degree if degree else 0.0 for rank, degree in zip(ranks, degrees, strict=True)]
+        walked = _through(vectors, sent)
+        moved = [damping * j + (1 - damping) * w for j, w in zip(jump, walked, strict=True)]
+        change = math.fsum(abs(new - old) for new, old in zip(moved, ranks, strict=True))
+        ranks = moved
+        if change < TOLERANCE:
+            break
+    return ranks
+
+
+def _through(vectors: Sequence[Vector], values: Sequence[float]) -> list[float]:
+    """Return X·(Xᵀ·values): one pass down to the terms, one back up to the sentences."""
+    by_term: dict[int, float] = {}
+    for vector, value in zip(vectors, values, strict=True):
+        for number, weight in vector.items():
+            by_term[number] = by_term.get(number, 0.0) + weight * value
+    return [sum(weight * by_term[number] for number, weight in vector.items()) for vector in vectors]

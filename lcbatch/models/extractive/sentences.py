@@ -1,0 +1,71 @@
+"""Sentence boundaries in running text of many languages.
+
+A stop ends a sentence unless something says that it does not: an abbreviation, an initial, a number, a lower-case word
+after it. The rules are those on which Kiss & Strunk's Punkt (2006) rests, with short lists in place of training.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from .inline import CODE_CLOSE, CODE_OPEN
+from .lexicon import UNIVERSAL_ABBREVIATIONS, Lexicon
+
+_CLOSERS = "\"'”’»›)\\]」』）】》" + CODE_CLOSE  # noqa: RUF001 - typographic quotes are meant
+_OPENERS = "\"'“‘«‹„‚([¿¡「『（【《—–-" + CODE_OPEN  # noqa: RUF001
+
+# Western stops need a space after them, full-width ones, the danda and the Arabic stops do not.
+_STOP = re.compile(f"(?:[.!?…]+[{_CLOSERS}]*(?=\\s|$)|[。！？｡︒]+[{_CLOSERS}]*|[؟۔।॥]+[{_CLOSERS}]*)")  # noqa: RUF001
+_GREEK_STOP = re.compile(f"(?:[.!?…;\u037e]+[{_CLOSERS}]*(?=\\s|$))")
+_LAST_WORD = re.compile(r"[^\s(\[{\"'“‘«„—]+$")  # noqa: RUF001
+_CODE_SPAN = re.compile(f"{CODE_OPEN}[^{CODE_CLOSE}]*{CODE_CLOSE}")
+
+MAX_ORDINAL_DIGITS: Final = 2
+"""German "3. Oktober" and "19. Jahrhundert"; a longer number before a stop is a year or an amount and may end a sentence."""
+
+
+def split_sentences(text: str, lexicon: Lexicon) -> list[str]:
+    """Return the sentences of `text`, one paragraph in one line, each with its own stop; joined they are `text` again but for spaces."""
+    stops = _GREEK_STOP if lexicon.code == "el" else _STOP
+    code = [(span.start(), span.end()) for span in _CODE_SPAN.finditer(text)] if CODE_OPEN in text else []
+    sentences: list[str] = []
+    start = 0
+    for stop in stops.finditer(text):
+        if any(begin < stop.start() < end - 1 for begin, end in code):
+            continue
+        if _ends(text, start, stop, lexicon):
+            sentences.append(text[start : stop.end()].strip())
+            start = stop.end()
+    sentences.append(text[start:].strip())
+    return [sentence for sentence in sentences if sentence]
+
+
+def _ends(text: str, start: int, stop: re.Match[str], lexicon: Lexicon) -> bool:
+    mark = stop.group()
+    follows = text[stop.end() : stop.end() + 40].lstrip()
+    if not follows or mark[0] in "。！？｡︒؟۔।॥":  # noqa: RUF001
+        return not mark.endswith(tuple("」』）")) or not follows.startswith(("と", "って"))
+    opening = follows.lstrip(_OPENERS)
+    if follows[0] != CODE_OPEN and opening[:1].islower():
+        return False
+    if mark[0] != "." or mark.startswith(".."):
+        return True
+    return not _is_inner_stop(text[start : stop.start()], opening, lexicon)
+
+
+def _is_inner_stop(before: str, after: str, lexicon: Lexicon) -> bool:
+    """Whether a full stop after `before` belongs to its last word."""
+    found = _LAST_WORD.search(before)
+    word = found.group() if found else ""
+    lowered = word.lower()
+    if word == before and (word.isdigit() or len(word) == 1):
+        return True  # "1. Install it": the number of an item
+    if lowered in UNIVERSAL_ABBREVIATIONS or lowered in lexicon.abbreviations:
+        # An abbreviation may also end the sentence; then a function word with a capital opens the next.
+        opener = after.split(maxsplit=1)[0].lower() if after else ""
+        final = lowered in {"etc", "inc", "ltd", "co", "corp", "usw", "u.s", "u.k", "a.m", "p.m", "jr", "sr", "т.д", "т.п", "κλπ", "κ.λπ"}
+        return not (final and (opener in lexicon.stopwords or lowered == "etc"))
+    if len(word) == 1 and word.isalpha() and word.isupper() and word != "I":
+        return after[:1].isupper()
+    return lexicon.ordinal_stop and word.isdigit() and len(word) <= MAX_ORDINAL_DIGITS

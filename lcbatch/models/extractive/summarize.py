@@ -1,0 +1,146 @@
+"""Text in, extract out: the pure function behind `lcbatch:extractive`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .cues import Weights, dangles, has_hole, is_apparatus, is_quotable, prior
+from .inline import plain
+from .language import count_words, lexicon_for, terms
+from .lexicon import Lexicon
+from .markup import Block, Document, strip_markup
+from .rank import Vector, cosine, lexrank, tfidf
+from .sentences import split_sentences
+from .select import RELEVANCE, Candidate, choose
+
+DEFAULT_WORDS: Final = 120
+
+FOCUS_DAMPING: Final = 0.8
+"""With a focus the walk jumps this often to sentences that share its words; Otterbacher et al. found 0.8 to 0.95 best."""
+
+_UNSPACED: Final = frozenset({"ja", "zh"})
+_NO_WEIGHTS: Final = Weights()
+
+
+class NoProseError(ValueError):
+    """The document has no sentence to quote: it is empty, or all code, tables and markup."""
+
+    def __init__(self) -> None:
+        super().__init__("no prose to summarize: the document is empty or holds only code, tables or markup")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    text: str
+    """As it will be printed."""
+    terms: list[str]
+    words: float
+    prior: float
+    leans: bool
+    block: int
+    place: int
+
+
+def summarize_text(text: str, *, words: int = DEFAULT_WORDS, focus: str | None = None, language: str | None = None) -> str:
+    """Return about `words` words of whole sentences from `text`, in document order.
+
+    Pure and deterministic: the same arguments give the same summary on every machine. At most 1.1 times `words`, unless the
+    shortest choice is one longer sentence; a document that is no longer comes back as its prose. Chinese and Japanese
+    are counted as one word per two characters.
+
+    Args:
+        text: a document in Markdown, reStructuredText, HTML or plain text, in any language.
+        words: length aimed at, 1 or more.
+        focus: what the summary should be about; sentences near these words rank higher.
+        language: ISO 639 code or name; found out from the text when None or not known. It never translates.
+
+    Raises:
+        NoProseError: there is no prose in `text`.
+        ValueError: `words` is less than 1.
+    """
+    return summarize_with(text, words=words, focus=focus, language=language)
+
+
+def summarize_with(
+    text: str,
+    *,
+    words: int = DEFAULT_WORDS,
+    focus: str | None = None,
+    language: str | None = None,
+    weights: Weights = _NO_WEIGHTS,
+    relevance: float = RELEVANCE,
+) -> str:
+    """Do what `summarize_text` says, with the ranking's constants as arguments, for `bench/quality.py`."""
+    if words < 1:
+        raise ValueError(f"words must be 1 or more, not {words}")
+    document = strip_markup(text)
+    lexicon = lexicon_for(language, " ".join(block.text for block in document.blocks[:200]))
+    sentences = _readable(document, lexicon, words, weights)
+    vectors = tfidf([*(sentence.terms for sentence in sentences), terms(document.title, lexicon), terms(focus or "", lexicon)])
+    scores = _scores(sentences, vectors, weights)
+    candidates = _candidates(sentences, vectors, scores)
+    chosen = [sentences[i].text for i in choose(candidates, words, relevance)]
+    return ("" if lexicon.code in _UNSPACED else " ").join(chosen)
+
+
+def _readable(document: Document, lexicon: Lexicon, words: int, weights: Weights) -> list[_Sentence]:
+    """Return the sentences that a summary may take; where whole ones are too few for half its length, any prose.
+
+    Raises NoProseError when there is none.
+    """
+    blocks = [block for block in document.blocks if block.kind not in {"heading", "line"} and not is_apparatus(block)]
+    strict = list(_sentences(blocks, lexicon, weights, strict=True))
+    if strict and sum(sentence.words for sentence in strict) * 2 >= words:
+        return strict
+    unheaded = [block for block in document.blocks if block.kind != "heading"]
+    found = list(_sentences(blocks, lexicon, weights, strict=False)) or list(_sentences(unheaded, lexicon, weights, strict=False))
+    if not found:
+        raise NoProseError
+    return found
+
+
+def _sentences(blocks: Sequence[Block], lexicon: Lexicon, weights: Weights, *, strict: bool) -> Iterator[_Sentence]:
+    for number, block in enumerate(blocks):
+        for place, marked in enumerate(split_sentences(block.text, lexicon)):
+            text = plain(marked)
+            words = count_words(text)
+            if not text or not is_quotable(marked, words, strict=strict) or (strict and has_hole(marked, lexicon)):
+                continue
+            yield _Sentence(
+                text=text,
+                terms=terms(text, lexicon),
+                words=max(words, 0.5),
+                prior=prior(marked, block, number=number, place=place, lexicon=lexicon, weights=weights),
+                leans=dangles(text, lexicon),
+                block=number,
+                place=place,
+            )
+
+
+def _scores(sentences: Sequence[_Sentence], vectors: Sequence[Vector], weights: Weights) -> list[float]:
+    """Rank times cues, 1 for the best; `vectors` ends with those of the title and the focus."""
+    *bodies, title, focus = vectors
+    about = [cosine(body, focus) for body in bodies]
+    ranks = lexrank(bodies, about, FOCUS_DAMPING) if any(about) else lexrank(bodies, [1.0] * len(bodies))
+    scores = [
+        rank * sentence.prior * (1 + weights.title * cosine(body, title))
+        for rank, sentence, body in zip(ranks, sentences, bodies, strict=True)
+    ]
+    best = max(scores) or 1.0
+    return [score / best for score in scores]
+
+
+def _candidates(sentences: Sequence[_Sentence], vectors: Sequence[Vector], scores: Sequence[float]) -> list[Candidate]:
+    """A sentence that dangles leans on the one before it, or on itself (never choosable alone) where that is missing."""
+    numbers = {(sentence.block, sentence.place): i for i, sentence in enumerate(sentences)}
+    return [
+        Candidate(
+            score=scores[i],
+            words=sentence.words,
+            vector=vectors[i],
+            leans_on=numbers.get((sentence.block, sentence.place - 1), i) if sentence.leans else None,
+        )
+        for i, sentence in enumerate(sentences)
+    ]

@@ -1,0 +1,142 @@
+"""Models that somebody serves: `openai:` over the fast lane, any other `provider:name` through LangChain's init_chat_model."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from lcbatch import jsontext
+from lcbatch.errors import ConfigError, UsageError
+from lcbatch.job import ModelOptions
+from lcbatch.models import LoadedModel, identity_of, nothing_to_close
+from lcbatch.models.prices import price_of
+
+_NO_KEY = "none-needed"
+"""Stands where a local server wants no key; the client refuses an empty one."""
+
+_KEY_VARIABLES = {
+    "openai": "OPENAI_API_KEY",
+    "azure_openai": "AZURE_OPENAI_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "google_genai": "GOOGLE_API_KEY",
+    "mistralai": "MISTRAL_API_KEY",
+    "groq": "GROQ_API_KEY",
+}
+
+
+def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections: int) -> LoadedModel:
+    """Build the model. Raises ConfigError (78) with what to install or to set; UsageError for a malformed option."""
+    assert options.model is not None
+    provider, _, name = options.model.partition(":")
+    if not name:
+        raise ConfigError(
+            f"a model is named provider:name, {options.model!r} has no provider", hint=f"did you mean openai:{provider}?"
+        )
+    base_url = options.base_url or (env.get("OPENAI_BASE_URL") if provider == "openai" else None)
+    local = base_url is not None and _is_loopback(base_url)
+    key = _key(options, provider, env, local=local)
+    _refuse_open_wire(base_url, has_key=key not in {None, _NO_KEY}, options=options)
+    arguments = _arguments(options)
+    if provider == "openai":
+        chat, aclose = _openai(name, base_url, key, arguments, connections)
+    else:
+        chat, aclose = _by_langchain(provider, name, base_url, key, arguments), nothing_to_close
+    return LoadedModel(
+        chat=chat,
+        label=options.model,
+        identity=identity_of(options.model, arguments),
+        price=price_of(provider, local=local),
+        local=local,
+        takes_document_alone=False,
+        aclose=aclose,
+    )
+
+
+def _openai(name: str, base_url: str | None, key: str | None, arguments: Mapping[str, Any], connections: int) -> Any:
+    from pydantic import SecretStr  # noqa: PLC0415 - LangChain loads late, and pydantic with it
+
+    from lcbatch.models.openai import FastChatOpenAI  # noqa: PLC0415
+
+    try:
+        chat = FastChatOpenAI(
+            model=name, base_url=base_url, api_key=SecretStr(key or _NO_KEY), max_retries=0, connections=connections, **arguments
+        )
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"openai:{name} cannot be set up: {error}", hint="look at --model-arg") from error
+    return chat, chat.aclose
+
+
+def _by_langchain(
+    provider: str, name: str, base_url: str | None, key: str | None, arguments: Mapping[str, Any]
+) -> Any:
+    try:
+        from langchain.chat_models import init_chat_model  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError(
+            f"{provider}: needs the package langchain", hint="pip install 'lcbatch[providers]'"
+        ) from error
+    given = {**arguments, "max_retries": 0}
+    given |= {"base_url": base_url} if base_url else {}
+    given |= {"api_key": key} if key else {}
+    try:
+        return init_chat_model(name, model_provider=provider, **given)
+    except ImportError as error:
+        package = f"langchain-{provider.replace('_', '-')}"
+        raise ConfigError(f"{provider}: {error}", hint=f"pip install {package}") from error
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{provider}:{name} cannot be set up: {error}", hint="look at -m and --model-arg") from error
+
+
+def _arguments(options: ModelOptions) -> dict[str, Any]:
+    """Model arguments that decide the answers, by LangChain's names."""
+    named = {
+        "temperature": options.temperature,
+        "max_tokens": options.max_output_tokens,
+        "reasoning_effort": options.reasoning_effort,
+    }
+    arguments = {name: value for name, value in named.items() if value is not None}
+    for text in options.model_arg:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--model-arg {text!r} has no '='", hint="write it like top_p=0.9 or stop='[\"END\"]'")
+        try:
+            arguments[name] = jsontext.loads(value)
+        except ValueError:
+            arguments[name] = value
+    return arguments
+
+
+def _key(options: ModelOptions, provider: str, env: Mapping[str, str], *, local: bool) -> str | None:
+    """The key, from the environment only. Raises ConfigError naming the variable that is missing."""
+    variable = options.api_key_env or _KEY_VARIABLES.get(provider)
+    key = env.get(variable) if variable else None
+    if key or variable is None:
+        return key
+    if local:
+        return _NO_KEY
+    raise ConfigError(
+        f"{options.model} needs a key, and {variable} is not set",
+        hint=f"export {variable}=..., or name another variable with --api-key-env",
+    )
+
+
+def _refuse_open_wire(base_url: str | None, *, has_key: bool, options: ModelOptions) -> None:
+    if base_url is None:
+        return
+    parts = urlsplit(base_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"--base-url {base_url!r} is no http(s) URL", hint="write it like http://127.0.0.1:8000/v1")
+    if parts.scheme == "http" and has_key and not options.insecure_http and not _is_loopback(base_url):
+        raise ConfigError(
+            f"a key would travel unencrypted to {parts.hostname}", hint="use https, or allow it with --insecure-http"
+        )
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,229 @@
+"""What is to be done: the input's rows with their identities, held against what the store answers.
+
+A first run, and any run that reads a pipe, places rows as they arrive. A run over an input that can be read twice, on a
+store that holds rows already, places the whole input first, inside one transaction: what it finds is judged before anything
+is touched, and taken back whole when it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from lcbatch import jsontext
+from lcbatch.errors import ConfigError, Failure, Kind, LcbatchError, RefusedError, UsageError
+from lcbatch.events import InputRead, InputSize, RowsPlanned
+from lcbatch.job import Job, suggestion
+from lcbatch.ports import Chain, Emit, Keyed, Placed, Source, State
+from lcbatch.records import RAW_FIELD, Fields, Item, Json, Row
+from lcbatch.store.placing import Gone
+from lcbatch.store.run_store import Lineage, RunStore
+
+_HEAD_ROWS = 100
+"""So many rows may lack a field before that is taken for a mistake in the template."""
+
+_REMOVED_SHARE = 0.10
+
+
+@dataclass(slots=True)
+class Plan:
+    """One run's plan over one store.
+
+    `to_the_end` says, afterwards, that all of the input was seen, `exhausted` that all rows to run were handed out. `lenient` is
+    for pipes, whose store is only a memory of what an earlier run of the same command did not deliver: nothing is refused.
+    """
+
+    job: Job
+    store: RunStore
+    chain: Chain
+    source: Source
+    emit: Emit
+    stop_reason: Callable[[], LcbatchError | None]
+    lenient: bool = False
+    rows_read: int = 0
+    to_the_end: bool = False
+    exhausted: bool = False
+    _called: int = 0
+
+    async def adopt_chain(self) -> None:
+        """Take up the chain, if the output was made with it or the user wants the change. Raises RefusedError."""
+        identity = self.identity_of(self.chain)
+        lineage = await self.store.lineage(identity)
+        mode = "redo" if self.lenient else self.job.run.on_change
+        if not lineage.same and lineage.answered and mode == "refuse":
+            raise _changed(lineage, identity)
+        if not lineage.same and mode == "keep" and lineage.previous and lineage.previous.get("uses") != identity["uses"]:
+            raise RefusedError(
+                "the prompt names other fields than before, so old answers cannot be matched to rows",
+                hint="ask everything anew with --on-change redo",
+            )
+        await self.store.adopt(lineage, keep_answers=mode == "keep")
+
+    @staticmethod
+    def identity_of(chain: Chain) -> Mapping[str, Json]:
+        """The chain's identity as the store keeps it: with the fields that it uses, which decide the rows' keys."""
+        return {**chain.identity, "uses": sorted(chain.uses) if chain.uses is not None else None}
+
+    async def rows(self) -> AsyncIterator[Row]:
+        """The rows to run, in input order, no more than --limit."""
+        limit = self.job.run.limit
+        pages = self._placed_pages() if self.to_the_end else self._streamed_pages()
+        async for page in pages:
+            for row in page:
+                if limit is not None and self._called >= limit:
+                    return
+                self._called += 1
+                yield row
+        self.exhausted = True
+
+    async def place_everything(self) -> None:
+        """Place the whole input in the transaction that is held. Raises RefusedError, ConfigError, UsageError."""
+        await self.store.begin_placing()
+        async for _ in self._place():
+            if reason := self.stop_reason():
+                raise reason
+        await self._finish_reading()
+
+    async def _placed_pages(self) -> AsyncIterator[list[Row]]:
+        async for page in self.store.pending():
+            yield page
+
+    async def _streamed_pages(self) -> AsyncIterator[list[Row]]:
+        await self.store.begin_placing()
+        async for placed in self._place():
+            yield [one.row for one in placed if one.row is not None]
+        await self._finish_reading()
+
+    async def _place(self) -> AsyncIterator[list[Placed]]:
+        async for batch in self._checked_batches():
+            placed = await self.store.place([self._keyed(item) for item in batch])
+            self.rows_read += len(batch)
+            self.emit(_tally(placed))
+            yield placed
+
+    async def _finish_reading(self) -> None:
+        """The input has been read to its end: what is gone from it is judged, and leaves the output."""
+        gone = await self.store.gone()
+        standing = await self.store.standing_count()
+        mode = "drop" if self.lenient else self.job.run.on_removed
+        removed = [row for row in gone if not row.edited]
+        if mode == "refuse" and removed and (not self.rows_read or len(removed) > _REMOVED_SHARE * standing):
+            raise _removed(removed, standing, self.rows_read)
+        drop = [row for row in gone if row.edited] if mode == "keep" else gone
+        if self.job.run.limit is not None:
+            drop = []
+        await self.store.end_placing(drop)
+        self.to_the_end = True
+        self.emit(RowsPlanned(gone=len(drop)))
+        self.emit(InputRead(self.rows_read, to_the_end=True, passed_over=self.source.passed_over))
+        self.emit(InputSize(self.rows_read))
+
+    async def _checked_batches(self) -> AsyncIterator[list[Item]]:
+        """The source's batches, held back until one row has all that the chain needs."""
+        held: list[Item] = []
+        fits = False
+        async for batch in self.source.batches():
+            held += [self._judged(item) for item in batch]
+            fits = fits or any(item.failure is None for item in held)
+            if fits or len(held) >= _HEAD_ROWS:
+                self._check_head(held, fits=fits)
+                yield held
+                held = []
+                fits = True
+        if held:
+            self._check_head(held, fits=fits)
+            yield held
+
+    def _judged(self, item: Item) -> Item:
+        """The item, failed when it lacks what the chain needs."""
+        if item.failure is not None or (name := self.chain.missing(_offered(item))) is None:
+            return item
+        return replace(item, failure=Failure(Kind.BAD_ROW, f"{item.place}: there is no field {name!r}"))
+
+    def _check_head(self, items: Sequence[Item], *, fits: bool) -> None:
+        if self.rows_read:
+            return
+        readable = [item for item in items if RAW_FIELD not in item.fields]
+        for item in readable:
+            _refuse_clash(item, self.job)
+        lacking = next((name for item in readable if (name := self.chain.missing(_offered(item)))), None)
+        if not fits and lacking is not None:
+            known = {name: None for item in readable for name in _offered(item)}
+            what = "none of the rows has" if len(readable) < _HEAD_ROWS else f"none of the first {len(readable)} rows has"
+            raise ConfigError(
+                f"{what} a field {lacking!r}",
+                hint=suggestion(lacking, known) if lacking != "prompt" else _without_template(known),
+            )
+
+    def _keyed(self, item: Item) -> Keyed:
+        """The item's identities. A document counts by its bytes, never by where it lies, unless the template says so."""
+        uses = self.chain.uses
+        document = item.document.digest.encode() if item.document is not None and _wants_text(uses) else b""
+        used = item.fields if uses is None else {name: item.fields[name] for name in uses if name in item.fields}
+        if item.failure is not None or item.document is not None and uses is None:
+            used = {name: value for name, value in item.fields.items() if item.document is None or name != "path"}
+        content = jsontext.digest(jsontext.canonical(used), document)
+        rest = [item.id, item.document and [item.document.path, item.document.digest], item.failure and item.failure.message]
+        return Keyed(item, content, jsontext.digest(jsontext.canonical([item.fields, rest])))
+
+
+def _wants_text(uses: frozenset[str] | None) -> bool:
+    return uses is None or "text" in uses
+
+
+def _offered(item: Item) -> Fields:
+    """The fields that a chain will see: a document's text is read when it is run."""
+    return item.fields if item.document is None else {**item.fields, "text": ""}
+
+
+def _tally(placed: Sequence[Placed]) -> RowsPlanned:
+    states = [one.state for one in placed]
+    return RowsPlanned(
+        reused=states.count(State.ANSWERED),
+        failed_before=states.count(State.FAILED_BEFORE),
+        pending=states.count(State.PENDING),
+    )
+
+
+def _refuse_clash(item: Item, job: Job) -> None:
+    if item.document is not None:
+        return
+    keep = job.output.keep
+    kept = item.fields if keep == "all" else set(keep.split(","))
+    ours = {job.output.output_field: "--output-field"} | ({"meta": "--keep"} if job.output.meta else {})
+    for name, flag in ours.items():
+        if name in item.fields and name in kept:
+            raise UsageError(
+                f"the input has a field {name!r} already", hint=f"name the answer otherwise or leave the field out: {flag}"
+            )
+
+
+def _without_template(known: Mapping[str, object]) -> str:
+    return f"say what to ask with -p, as in -p \"...{{{next(iter(known), 'text')}}}\""
+
+
+def _changed(lineage: Lineage, identity: Mapping[str, Json]) -> RefusedError:
+    assert lineage.previous is not None
+    names = sorted(set(lineage.previous) | set(identity))
+    changes = [
+        f"  {name}: {_short(lineage.previous.get(name))} -> {_short(identity.get(name))}"
+        for name in names
+        if lineage.previous.get(name) != identity.get(name)
+    ]
+    return RefusedError(
+        f"the chain changed since this output was made, which concerns {lineage.answered} rows:\n" + "\n".join(changes),
+        hint="--on-change redo asks them all anew, --on-change keep leaves answers as they are; nothing was touched",
+    )
+
+
+def _short(value: Json) -> str:
+    text = jsontext.dumps(value)
+    return text if len(text) <= 120 else text[:117] + "..."  # noqa: PLR2004 - a line's worth
+
+
+def _removed(removed: Sequence[Gone], standing: int, rows_read: int) -> RefusedError:
+    read = "nothing was read" if not rows_read else f"{rows_read} rows were read"
+    return RefusedError(
+        f"{len(removed)} of the {standing} rows in this output are no longer in the input ({read})",
+        hint="--on-removed drop takes them out of the output, --on-removed keep leaves them in; nothing was touched",
+    )

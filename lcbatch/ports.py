@@ -1,0 +1,220 @@
+"""Every interface between rooms, on one page. One method each where that can be.
+
+A room implements what stands here and never imports another room; `wiring.py` and `app.py` put them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from lcbatch.events import Event
+from lcbatch.records import Document, Fields, Item, Json, Outcome, Reply, Request, Row
+
+Clock: TypeAlias = Callable[[], float]
+"""Seconds on a monotonic clock."""
+
+Sleep: TypeAlias = Callable[[float], Awaitable[None]]
+
+Emit: TypeAlias = Callable[[Event], None]
+
+
+class Observer(Protocol):
+    """Is told what happens. Returns nothing, must not block; one that raises is dropped after one notice."""
+
+    def on_event(self, event: Event) -> None: ...
+
+
+class Source(Protocol):
+    """The input. `batches` yields items as they become available, never more than a few hundred at once.
+
+    `rereadable` says that reading it a second time gives the same items (files do, a pipe does not). Cancelling the
+    iteration closes what it has open.
+    """
+
+    @property
+    def rereadable(self) -> bool: ...
+
+    @property
+    def passed_over(self) -> int: ...
+
+    def batches(self) -> AsyncIterator[list[Item]]: ...
+
+
+class DocumentReader(Protocol):
+    """Turns a document's file into text. Raises RowUnreadable (of its room) never: a failure comes as CallFailed."""
+
+    async def __call__(self, document: Document) -> str: ...
+
+
+class Call(Protocol):
+    """One model call. Raises CallFailed with its verdict, and nothing else that is the provider's doing."""
+
+    async def __call__(self, request: Request) -> Reply: ...
+
+
+Layer: TypeAlias = Callable[[Call], Call]
+
+
+class Chain(Protocol):
+    """Turns a row's fields into an output.
+
+    `uses` names the fields that decide the answer (None: all of them); `identity` is plain JSON that changes exactly when
+    the answers may. A text that is one reply's own is returned as it came, so that it is stored once.
+    """
+
+    @property
+    def uses(self) -> frozenset[str] | None: ...
+
+    @property
+    def identity(self) -> Mapping[str, Json]: ...
+
+    def missing(self, fields: Fields) -> str | None:
+        """The name of a field that the chain needs and `fields` lack, None when it could run."""
+        ...
+
+    async def __call__(self, fields: Fields) -> Json: ...
+
+
+Work: TypeAlias = Callable[[Row], Awaitable[Outcome]]
+"""Runs one row to its outcome. Raises only what must end the run."""
+
+
+class Executor(Protocol):
+    """Runs `work` over rows, bounded.
+
+    Entering gives an iterator over groups of outcomes, in the order in which they finish. `drain` begins no more rows,
+    `cancel` cuts off those in flight (they stay without outcome); both may be called at any time, again and again.
+    """
+
+    def run(self, rows: AsyncIterator[Row], work: Work) -> AbstractAsyncContextManager[AsyncIterator[list[Outcome]]]: ...
+
+    def drain(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
+class State(Enum):
+    """How a row stands when it is placed."""
+
+    ANSWERED = "answered"
+    FAILED_BEFORE = "failed_before"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """An item with its identities: `content` over the fields that the chain uses, `whole` over all of them (16 bytes each)."""
+
+    item: Item
+    content: bytes
+    whole: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A row in its place. `row` is None unless it is to be run."""
+
+    state: State
+    row: Row | None
+
+
+class Replies(Protocol):
+    """The stored answers of single calls, for the `stored` layer. `chain_fingerprint` is that of the chain that runs."""
+
+    @property
+    def chain_fingerprint(self) -> bytes: ...
+
+    def reply(self, row: Row, key: bytes) -> Reply | None:
+        """The stored reply, or None."""
+        ...
+
+    def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
+        """Put a reply on its way to disk, before any outcome that is put later. Does not wait."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a sink is given of one row that stands in the output. `fields` and `output` are JSON text."""
+
+    seq: int
+    ordinal: int
+    id: str
+    place: str
+    fields: str
+    is_document: bool
+    output: str | None
+    kind: str | None = None
+    message: str | None = None
+    meta: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Order(Enum):
+    """In which order a projection shows rows: as they finished, or as they stand in the input."""
+
+    FINISHED = "finished"
+    INPUT = "input"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which rows a projection shows, and in which order."""
+
+    name: str
+    order: Order
+    done: bool
+    failed: bool
+
+
+class Sink(Protocol):
+    """A projection of the run store into a file, a folder or a pipe. Called from one thread, never concurrently.
+
+    `state` is plain JSON that the store keeps between runs: what the sink needs to find its position again.
+    """
+
+    view: View
+
+    def open(self, state: Mapping[str, Json] | None, *, clean: bool) -> bool:
+        """Take up the output where `state` says (None: there is none yet), cutting off what came after.
+
+        `clean` says that the last run ended by itself, so that any difference is somebody's edit. False as answer: the
+        output is not what the state says and has to be rebuilt.
+        """
+        ...
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add entries in the view's order. On return they are handed to the system, not yet synced."""
+        ...
+
+    def sync(self) -> Mapping[str, Json]:
+        """Make all appended entries safe from power loss; the state to keep."""
+        ...
+
+    def rebuild(self, entries: Iterable[Entry]) -> Mapping[str, Json]:
+        """Replace the whole output in one step and sync it; the state to keep. An error leaves the old output."""
+        ...
+
+    def discard(self, ids: Sequence[str]) -> None:
+        """These rows leave the output. A sink of one file waits for its rebuild instead."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Projectable(Protocol):
+    """What the projector needs of the run store. `entries` may be called from the projector's own thread."""
+
+    def entries(self, view: View, after: int) -> Iterator[list[Entry]]:
+        """Groups of entries after a position: a `seq`, or for input order the number of ordinals already shown.
+
+        Input order ends at the first row that does not stand yet.
+        """
+        ...
+
+    def all_entries(self, view: View) -> Iterator[Entry]:
+        """Every entry that stands, for a rebuild; rows that do not stand yet are left out."""
+        ...

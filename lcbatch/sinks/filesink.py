@@ -1,0 +1,81 @@
+"""The sink of one file that grows: a Format's bytes in an AppendFile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+
+from lcbatch.ports import Entry, View
+from lcbatch.records import Json
+from lcbatch.sinks.appendfile import AppendFile
+from lcbatch.sinks.faults import RewriteNeeded
+from lcbatch.sinks.lines import Format
+
+_GROUP = 512
+
+
+class FileSink:
+    """Appends rows to a file, and replaces it by temporary file and rename where appending cannot do.
+
+    The state is the file's mark, the format's memory and the shape of the options: another shape is a rebuild. `append`
+    may raise RewriteNeeded. `rebuild` may iterate `entries` again, so it takes a collection and no bare iterator.
+    """
+
+    def __init__(self, view: View, file: AppendFile, format_: Format) -> None:
+        self.view = view
+        self._file = file
+        self._format = format_
+
+    @property
+    def notice(self) -> str | None:
+        """What the user should be told about how the output was found, None where all was as it should be."""
+        return self._file.notice
+
+    def open(self, state: Mapping[str, Json] | None, *, clean: bool) -> bool:
+        """See Sink.open. Raises CannotCreateOutput: no permission, or a file with content that is not ours."""
+        taken = self._file.take_up(state, clean=clean)
+        if state is None or not taken:
+            return taken
+        if state["shape"] != self._shape():
+            return False
+        self._format.resume(state["format"])
+        return True
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add a group in one write. Raises OutputFailed, RewriteNeeded."""
+        self._file.write(self._format.encode(entries))
+
+    def sync(self) -> Mapping[str, Json]:
+        """Make it safe from power loss. Raises OutputFailed; a failed sync is never tried again."""
+        return {**self._file.sync().to_json(), "shape": self._shape(), "format": dict(self._format.state())}
+
+    def rebuild(self, entries: Iterable[Entry]) -> Mapping[str, Json]:
+        """Write a new file and put it in the old one's place. Bounded memory; an error leaves the old."""
+        while True:
+            self._format.begin()
+            try:
+                self._replace(entries)
+                return self.sync()
+            except RewriteNeeded:
+                if iter(entries) is entries:
+                    raise TypeError("a table is rebuilt from something that can be iterated again") from None
+
+    def _replace(self, entries: Iterable[Entry]) -> None:
+        rows = iter(entries)
+        with self._file.replacement() as write:
+            while group := list(islice(rows, _GROUP)):
+                write(self._format.encode(group))
+
+    def discard(self, ids: Sequence[str]) -> None:
+        """Nothing: a line is taken out by the rebuild that follows."""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _shape(self) -> Json:
+        return {
+            **self._format.shape(),
+            "order": self.view.order.value,
+            "done": self.view.done,
+            "failed": self.view.failed,
+        }

@@ -1,0 +1,120 @@
+"""Where an output and what belongs to it lie, and what form its name asks for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from lcbatch.errors import UsageError
+from lcbatch.job import SUMMARIZE, OutputOptions
+from lcbatch.sinks.appendfile import temporary_name
+
+
+class Form(Enum):
+    """How an output is written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    PARQUET = "parquet"
+    FOLDER = "folder"
+    STDOUT = "stdout"
+
+
+SUFFIXES = {
+    ".jsonl": Form.JSONL,
+    ".ndjson": Form.JSONL,
+    ".csv": Form.CSV,
+    ".tsv": Form.TSV,
+    ".parquet": Form.PARQUET,
+}
+_STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
+
+
+def form_of(output: str | None, task: str) -> Form:
+    """The form that an output's name asks for; a device or FIFO without a known suffix takes JSON lines.
+
+    Raises UsageError.
+    """
+    if output is None or output in _STDOUT_NAMES:
+        return Form.STDOUT
+    path = Path(output)
+    if output.endswith("/") or path.is_dir():
+        return Form.FOLDER
+    known = SUFFIXES.get(path.suffix.lower())
+    if known is not None:
+        return known
+    if is_special(path):
+        return Form.JSONL
+    if not path.suffix and task == SUMMARIZE:
+        return Form.FOLDER
+    raise UsageError(
+        f"cannot tell from the name {output!r} what to write",
+        hint=f"end it with {', '.join(SUFFIXES)}, or with / for a folder",
+    )
+
+
+def is_special(path: Path) -> bool:
+    """Whether this is something other than a file or folder: a FIFO, a device, a socket."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPaths:
+    """What belongs to one output, as absolute paths. None: there is no such file (a pipe has none of its own).
+
+    `lock` and `reserve` follow the store.
+    """
+
+    output: Path | None
+    store: Path | None
+    errors: Path | None
+
+    @property
+    def lock(self) -> Path | None:
+        return _beside(self.store, ".lock")
+
+    @property
+    def reserve(self) -> Path | None:
+        return _beside(self.store, ".reserve")
+
+    def all(self) -> frozenset[Path]:
+        """Every file that lcbatch writes for this output, SQLite's and the temporary ones too."""
+        store = [_beside(self.store, end) for end in ("", "-wal", "-shm", "-journal", ".lock", ".reserve")]
+        files = [path for path in (self.output, self.errors, *store) if path is not None]
+        temporary = [
+            path.with_name(temporary_name(path.name)) for path in (self.output, self.errors) if path is not None
+        ]
+        return frozenset(files + temporary)
+
+    def owns(self, path: Path) -> bool:
+        """Whether a file is one of these, or lies in the output's folder: then it is never read as input."""
+        found = Path(os.path.realpath(path))
+        own = {Path(os.path.realpath(each)) for each in self.all()}
+        return found in own or any(parent in own for parent in found.parents)
+
+
+def output_paths(options: OutputOptions, task: str) -> OutputPaths:
+    """Where the output, its store and its errors file lie. Raises UsageError for a name of no known form."""
+    form = form_of(options.output, task)
+    output = None
+    if form is not Form.STDOUT and options.output is not None and not is_special(Path(options.output)):
+        output = Path(os.path.abspath(options.output))  # noqa: PTH100 - resolve() would follow links; this only cleans
+    store = _absolute(options.store) or _beside(output, ".lcbatch")
+    errors = _absolute(options.errors) or _beside(output, ".errors.jsonl")
+    return OutputPaths(output, store, errors)
+
+
+def _absolute(path: str | None) -> Path | None:
+    return None if path is None else Path(os.path.abspath(path))  # noqa: PTH100 - as above
+
+
+def _beside(path: Path | None, ending: str) -> Path | None:
+    return None if path is None else path.with_name(path.name + ending)

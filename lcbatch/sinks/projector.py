@@ -1,0 +1,237 @@
+"""Brings a sink up to the store: append what stands, sync, commit the position, in this order and never another.
+
+One Projector owns one sink and the one thread in which that sink is called and the store is read for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, TypeAlias, TypeVar, runtime_checkable
+
+from lcbatch.ports import Clock, Entry, Order, Projectable, Sink, Sleep, View
+from lcbatch.records import Json
+from lcbatch.sinks.appendfile import REBUILDING
+from lcbatch.sinks.faults import RewriteNeeded
+
+T = TypeVar("T")
+
+Commit: TypeAlias = Callable[[str, int, Mapping[str, Json]], Awaitable[None]]
+"""Makes (view's name, position, sink's state) durable in the run store."""
+
+STALE = -1
+"""The position of an output that is not a prefix of its view: the next start has to rebuild it."""
+
+
+@runtime_checkable
+class Abortable(Protocol):
+    """A sink whose append may wait for somebody else, and can be told to give up."""
+
+    def abort(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often the output is brought up to date: once per `interval_s`, which bounds what power loss can cost."""
+
+    interval_s: float = 0.1
+    clock: Clock = time.monotonic
+    sleep: Sleep = asyncio.sleep
+
+
+class Projector:
+    """Projects the store's rows into one sink.
+
+    Positions are a `seq` for Order.FINISHED, the number of ordinals shown for Order.INPUT, or STALE. Enter it,
+    `start` it, run `run()` as a task of the owner's group, `wake` it for new rows; when no more come, cancel that
+    task and `finish`. Errors of the sink (OutputFailed, OutputClosed) and of the store come out of `run`,
+    `caught_up` and `finish`; after one, nothing is tried again. Killed at any point, the next `start` with what was
+    committed last makes the output right.
+    """
+
+    def __init__(self, sink: Sink, *, store: Projectable, commit: Commit, rhythm: Rhythm | None = None) -> None:
+        self.sink = sink
+        self.position = 0
+        self._store = store
+        self._commit = commit
+        self._rhythm = rhythm or Rhythm()
+        self._view = sink.view
+        self._stale = False
+        self._appends = True
+        self._woken = 0
+        self._shown = 0
+        self._awake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._thread: ThreadPoolExecutor | None = None
+
+    async def __aenter__(self) -> Self:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lcbatch-{self._view.name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Close the sink. A wait for a reader that takes nothing is ended when we leave by an error or a cancel."""
+        if kind is not None and isinstance(self.sink, Abortable):
+            self.sink.abort()
+        try:
+            await asyncio.shield(self._call(self.sink.close))
+        finally:
+            self._entered().shutdown(wait=False)
+
+    @property
+    def lag(self) -> int:
+        """Rows announced by `wake` and not yet appended."""
+        return self._woken - self._shown
+
+    async def start(
+        self, position: int = 0, state: Mapping[str, Json] | None = None, *, clean: bool = True, stale: bool = False
+    ) -> None:
+        """Open the sink where the store says it stood, and make it right.
+
+        What is not as its state says is rebuilt now. A stale one (`stale`, or position STALE) is rebuilt now in
+        finished order; in input order, where the new places are known only when the input has been read, it is left
+        as it is until `finish`. Raises CannotCreateOutput.
+        """
+        stale = stale or position == STALE
+        self.position = max(position, 0)
+        taken = await self._call(lambda: self.sink.open(state, clean=clean))
+        if taken and not stale:
+            # Before the first append: a crash after it must find a state, or the output would look like somebody
+            # else's.
+            await self._settle()
+            return
+        by_input = self._view.order is Order.INPUT
+        if not taken or not by_input:
+            await self._rebuild(prefix=by_input, before=state)
+        self._stale = stale and by_input
+        self._appends = not taken or not self._stale
+        await self._settle()
+
+    def wake(self, rows: int = 1) -> None:
+        """Say that `rows` more stand in the store. Cheap; from the loop's thread."""
+        self._woken += rows
+        self._awake.set()
+
+    def mark_stale(self) -> None:
+        """Say that rows which are written already have changed, moved or gone: `finish` rebuilds, or the next start."""
+        self._stale = True
+        self._awake.set()
+
+    async def discard(self, ids: list[str]) -> None:
+        """Take rows out of the output: a folder's files now, lines of a file by the rebuild of `finish`."""
+        self.mark_stale()
+        await self._call(lambda: self.sink.discard(ids))
+
+    async def caught_up(self, within: int = 0) -> None:
+        """Wait until at most `within` announced rows are not yet appended: the backpressure of a slow reader."""
+        while self.lag > within:
+            await self._advance()
+
+    async def run(self) -> None:
+        """Append, sync and commit after wakes, at most once per interval, until cancelled. Idle, it does nothing."""
+        rhythm = self._rhythm
+        while True:
+            await self._awake.wait()
+            self._awake.clear()
+            began_s = rhythm.clock()
+            moved = await self._advance()
+            # Rows that a view does not show must become safe too. The view of the answers sees to it, for one is
+            # enough.
+            if moved or self._view.done:
+                await self._settle()
+            left_s = rhythm.interval_s - (rhythm.clock() - began_s)
+            if left_s > 0:
+                await rhythm.sleep(left_s)
+
+    async def finish(self, *, complete: bool) -> None:
+        """Append the rest, rebuild where that is not enough, sync, commit. Run it shielded.
+
+        `complete` says that no row is left without an outcome. Otherwise rows may stand behind a gap of the input
+        order; they are shown too, and the position committed is STALE, so that the next start puts the missing ones
+        between them.
+        """
+        await self._advance()
+        partial = self._view.order is Order.INPUT and not complete
+        behind = partial and await self._call(self._rows_behind_gap)
+        # A row leaves the view of failed ones by being answered, which no append can show.
+        if self._stale or behind or not self._view.done:
+            await self._rebuild(prefix=False)
+            self._stale = partial
+        await self._settle()
+
+    async def _advance(self) -> bool:
+        """Append what stands. One at a time, whoever asks. Says whether there was anything."""
+        async with self._turn:
+            target, before = self._woken, self.position
+            if self._appends:
+                try:
+                    await self._call(self._append_standing)
+                except RewriteNeeded as needed:
+                    if needed.now:
+                        await self._rebuild(prefix=True)
+                    else:
+                        self._stale, self._appends = True, False
+            self._shown = max(self._shown, target)
+            return self.position != before
+
+    def _append_standing(self) -> None:
+        for group in self._store.entries(self._view, self.position):
+            self.sink.append(group)
+            self.position = _position_after(self._view, group[-1])
+
+    def _rows_behind_gap(self) -> bool:
+        return any(entry.ordinal >= self.position for entry in self._store.all_entries(self._view))
+
+    async def _rebuild(self, *, prefix: bool, before: Mapping[str, Json] | None = None) -> None:
+        """Replace the output by all that stands, or by the `prefix` that the view shows in order."""
+        state = before if before is not None else await self._call(self.sink.sync)
+        # First on record: the new file may be in place before its position is, and the old one must not be cut by it.
+        await self._commit(self._view.name, STALE, {**state, REBUILDING: True})
+        rows = _Rows(self._store, self._view, prefix=prefix)
+        await self._call(lambda: self.sink.rebuild(rows))
+        self.position = rows.position
+
+    async def _settle(self) -> None:
+        """Sync, then commit what was synced."""
+        state, position = await self._call(lambda: (self.sink.sync(), self.position))
+        await self._commit(self._view.name, STALE if self._stale else position, state)
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._entered(), function)
+
+    def _entered(self) -> ThreadPoolExecutor:
+        if self._thread is None:
+            raise RuntimeError("the projector is not entered")
+        return self._thread
+
+
+def _position_after(view: View, entry: Entry) -> int:
+    return entry.ordinal + 1 if view.order is Order.INPUT else entry.seq
+
+
+class _Rows:
+    """The entries for a rebuild, which may be iterated again; `position` is what the last iteration reached."""
+
+    def __init__(self, store: Projectable, view: View, *, prefix: bool) -> None:
+        self._store = store
+        self._view = view
+        self._prefix = prefix
+        self.position = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        self.position = 0
+        for entry in self._entries():
+            self.position = max(self.position, _position_after(self._view, entry))
+            yield entry
+
+    def _entries(self) -> Iterator[Entry]:
+        if not self._prefix:
+            yield from self._store.all_entries(self._view)
+            return
+        for group in self._store.entries(self._view, 0):
+            yield from group

@@ -1,0 +1,78 @@
+"""Text of an HTML page: its main content through trafilatura, else all that is visible."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from html.parser import HTMLParser
+from typing import Final
+
+from lcbatch.sources.encodings import mark_of
+from lcbatch.sources.extract import Extraction, Unreadable
+
+_CHARSET: Final = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([\w-]{2,40})""", re.IGNORECASE)
+_LOOK_BYTES: Final = 4096
+
+
+def extract(asked: Extraction) -> str:
+    """The page's main text; where none stands out, all visible text. Raises Unreadable without trafilatura."""
+    with open(asked.path, "rb") as file:  # noqa: PTH123 - the name may hold undecodable bytes
+        page = _decoded(file.read(asked.max_bytes), asked.encoding)
+    try:
+        trafilatura = importlib.import_module("trafilatura")
+    except ImportError as missing:
+        raise Unreadable(f"reading HTML needs trafilatura ({missing})") from missing
+    text: str | None = trafilatura.extract(page, include_comments=False, include_tables=True)
+    return text or visible_text(page)
+
+
+def _decoded(raw: bytes, encoding: str) -> str:
+    """By its mark, as told, as UTF-8 where it is that, by what the page says of itself, else as browsers do."""
+    marked = mark_of(raw)
+    if marked:
+        return raw[len(marked[0]) :].decode(marked[1], "replace")
+    if encoding not in {"utf-8", "utf-8-sig"}:
+        return raw.decode(encoding, "replace")
+    declared = _CHARSET.search(raw[:_LOOK_BYTES])
+    for name in ("utf-8", declared[1].decode() if declared else "cp1252"):
+        try:
+            return raw.decode(name)
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return raw.decode("cp1252", "replace")
+
+
+class _Visible(HTMLParser):
+    _UNSEEN = frozenset({"script", "style", "template", "noscript", "svg", "head"})
+    _BLOCKS = frozenset(
+        {"p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "table", "pre", "td"}
+    )
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        del attrs
+        self._hidden += tag in self._UNSEEN
+        if tag in self._BLOCKS:
+            self.parts.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in self._UNSEEN and self._hidden > 0
+        if tag in self._BLOCKS:
+            self.parts.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.parts.append(data)
+
+
+def visible_text(page: str) -> str:
+    """All text of a page outside scripts and styles."""
+    parser = _Visible()
+    parser.feed(page)
+    parser.close()
+    text = re.sub(r"[^\S\n]+", " ", "".join(parser.parts))
+    return re.sub(r"\s*\n\s*", "\n", text).strip()

@@ -1,0 +1,91 @@
+"""A document's text, read when its row is run: text files here, the others in worker processes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+from types import TracebackType
+from typing import Final, Self
+
+from lcbatch.errors import CallFailed, Failure, Kind
+from lcbatch.records import Document
+from lcbatch.sources.encodings import decode_text
+from lcbatch.sources.rows import printable
+from lcbatch.sources.workers import Order, Workers
+
+_BY_SUFFIX: Final = {".pdf": "pdf", ".docx": "docx", ".html": "html", ".htm": "html"}
+_BY_BEGINNING: Final = ((b"%PDF-", "pdf"), (b"PK\x03\x04", "docx"), (b"<!doctype html", "html"), (b"<html", "html"))
+_TEXT_SUFFIXES: Final = frozenset({".txt", ".text", ".md", ".markdown", ".rst"})
+
+MAX_ROW_BYTES: Final = 64 * 1024 * 1024
+TIMEOUT_S: Final = 60.0
+
+
+class DocumentText:
+    """Reads documents. An async context manager: entering is free, leaving ends its worker processes at once.
+
+    Text is read in this process, HTML, PDF, DOCX and `--loader` in at most two workers, started when first needed and
+    replaced when one dies or takes longer than `timeout_s` on one document.
+
+    Calling it raises CallFailed for a document without text (no_text), one that is broken, encrypted, larger than
+    `max_row_bytes` or changed since it was listed (bad_row), and ConfigError for a loader that cannot be imported. A
+    cancelled call ends the worker that was busy with it. May be called concurrently; callers wait their turn.
+    """
+
+    def __init__(
+        self, *, max_row_bytes: int = MAX_ROW_BYTES, timeout_s: float = TIMEOUT_S, processes: int | None = None
+    ) -> None:
+        self._max_bytes = max_row_bytes
+        self._workers = Workers(processes or min(2, os.cpu_count() or 1), timeout_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._workers.close()
+
+    async def __call__(self, document: Document) -> str:
+        if document.loader is not None:
+            return await self._extract(document, "loader")
+        suffix = PurePath(document.path).suffix.lower()
+        if suffix in _BY_SUFFIX:
+            return await self._extract(document, _BY_SUFFIX[suffix])
+        raw = await self._bytes(document)
+        if suffix not in _TEXT_SUFFIXES:
+            head = raw[:64].lstrip().lower()
+            kind = next((kind for begins, kind in _BY_BEGINNING if head.startswith(begins.lower())), None)
+            if kind is not None:
+                return await self._extract(document, kind)
+        text = decode_text(raw, document.encoding)
+        if not text.strip():
+            raise unreadable(document, "there is no text in it", Kind.NO_TEXT)
+        return text
+
+    async def _bytes(self, document: Document) -> bytes:
+        import aiofiles  # noqa: PLC0415 - only where a file is read
+
+        if document.path == "-":
+            raise unreadable(document, "it came through a pipe and cannot be read again")
+        try:
+            async with aiofiles.open(document.path, "rb") as file:
+                # One byte more than expected tells a file that has grown, whatever it has grown to.
+                raw = await file.read(min(document.size, self._max_bytes) + 1)
+        except OSError as problem:
+            raise unreadable(document, f"cannot be read ({problem.strerror})") from problem
+        if len(raw) != document.size:
+            raise unreadable(document, "it changed since it was listed; run the same command again")
+        return raw
+
+    async def _extract(self, document: Document, kind: str) -> str:
+        order = Order(kind, document.path, document.size, self._max_bytes, document.encoding, document.loader)
+        answer = await self._workers.run(order)
+        if answer.failure is not None:
+            raise unreadable(document, answer.text, answer.failure)
+        return answer.text
+
+
+def unreadable(document: Document, problem: str, kind: Kind = Kind.BAD_ROW) -> CallFailed:
+    """The failure of one document."""
+    return CallFailed(Failure(kind, f"{printable(document.path)}: {problem}"))

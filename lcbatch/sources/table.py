@@ -1,0 +1,171 @@
+"""A push parser for CSV and TSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from typing import Final
+
+from lcbatch.errors import UsageError
+from lcbatch.records import Item
+from lcbatch.sources.lines import NEWLINE, LineSplitter
+from lcbatch.sources.rows import bad_row, item_of, too_large, undecodable
+
+_QUOTE: Final = b'"'
+_RECOVERABLE_BYTES: Final = 1024 * 1024
+"""How far back reading returns after a quote that never closed: further would hold too many rows at once."""
+_MOST_RECOVERIES: Final = 16
+"""Each recovery reads up to 1 MiB a second time; a file made of stray quotes must not take quadratic time."""
+
+
+class Table:
+    """Rows under a header, cells as text. Quoted cells may hold delimiters, doubled quotes and newlines.
+
+    `delimiter` None: the comma, unless the header has none and has semicolons or tabs. A row's place is the line where
+    it begins. Where a quote never closes, that line fails and reading goes on behind it. Raises UsageError for a header
+    with empty or repeated names.
+    """
+
+    def __init__(self, name: str, max_row_bytes: int, delimiter: str | None) -> None:
+        self._name = name
+        self._limit = max_row_bytes
+        self._delimiter = delimiter or ","
+        self._sniffs = delimiter is None
+        self._quote_opens = self._delimiter.encode() + _QUOTE
+        self._header: list[str] | None = None
+        self._lines = LineSplitter(max_row_bytes)
+        self._number = 0
+        self._begun_at = 0
+        self._open: list[bytes] = []
+        self._open_bytes = 0
+        self._recoveries = 0
+        # The csv module's limit is the process's, and at 128 KiB a cell it is far below ours.
+        csv.field_size_limit(max(csv.field_size_limit(), max_row_bytes))
+
+    def feed(self, piece: bytes) -> list[Item]:
+        return self._items(self._records(self._lines.feed(piece)))
+
+    def finish(self) -> list[Item]:
+        items = self._items(self._records(self._lines.finish()))
+        while self._open:
+            items += self._recover()
+        return items
+
+    def _items(self, records: Iterator[tuple[int, bytes]]) -> list[Item]:
+        items: list[Item] = []
+        for number, record in records:
+            if self._header is None:
+                self._read_header(record)
+            elif (item := self._item(record, f"{self._name}:{number}")) is not None:
+                items.append(item)
+            if self._open_bytes > self._limit:
+                items += self._recover()
+        return items
+
+    def _records(self, lines: list[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Complete records with the line where each begins; a blank one stands for a record that got too long."""
+        for line in lines:
+            self._number += 1
+            if len(line) > self._limit:  # the splitter cut it, so where its quotes close is not known
+                yield (self._begun_at if self._take_open() else self._number), line
+                continue
+            if not self._open and (_QUOTE not in line or not self._ends_open(line, quoted=False)):
+                if line and not line.isspace():
+                    yield self._number, line
+                continue
+            self._begun_at = self._begun_at if self._open else self._number
+            self._open.append(line)
+            self._open_bytes += len(line) + 1
+            if len(self._open) > 1 and not self._ends_open(line, quoted=True):
+                yield self._begun_at, NEWLINE.join(self._take_open())
+            elif self._open_bytes > self._limit:
+                yield self._begun_at, b""
+
+    def _ends_open(self, line: bytes, *, quoted: bool) -> bool:
+        """Whether a quoted cell is still open behind this line. A quote inside an unquoted cell is a character."""
+        position = 0
+        if not quoted:
+            self._settle_delimiter(line)
+            if not line.startswith(_QUOTE):
+                position = line.find(self._quote_opens) + 1
+                if not position:
+                    return False
+            position += 1 if line.startswith(_QUOTE) else len(self._quote_opens) - 1
+        while True:
+            position = line.find(_QUOTE, position)
+            if position < 0:
+                return True
+            if line.startswith(_QUOTE, position + 1):
+                position += 2
+                continue
+            position = line.find(self._quote_opens, position + 1)
+            if position < 0:
+                return False
+            position += len(self._quote_opens)
+
+    def _settle_delimiter(self, line: bytes) -> None:
+        """Look once, at the first line, for semicolons or tabs where there is no comma outside quotes."""
+        if not self._sniffs:
+            return
+        self._sniffs = False
+        unquoted = b"".join(line.split(_QUOTE)[::2])
+        rivals = [mark for mark in (";", "\t") if mark.encode() in unquoted]
+        if b"," not in unquoted and rivals:
+            self._delimiter = max(rivals, key=lambda mark: unquoted.count(mark.encode()))
+            self._quote_opens = self._delimiter.encode() + _QUOTE
+
+    def _read_header(self, record: bytes) -> None:
+        self._settle_delimiter(record)
+        try:
+            header = next(csv.reader([record.decode()], delimiter=self._delimiter))
+        except (UnicodeDecodeError, csv.Error) as problem:
+            raise UsageError(
+                f"{self._name}: the header cannot be read ({problem})",
+                hint="name its encoding with --encoding, or its format with --input-format",
+            ) from problem
+        repeated = sorted({name for name in header if header.count(name) > 1 and name.strip()})
+        empty = [str(column) for column, name in enumerate(header, 1) if not name.strip()]
+        if repeated or empty:
+            what = [f"{', '.join(map(repr, repeated))} more than once"] if repeated else []
+            what += [f"no name for column {', '.join(empty)}"] if empty else []
+            raise UsageError(
+                f"{self._name}: the header has {' and '.join(what)}", hint="the first line must name each column once"
+            )
+        self._header = header
+
+    def _item(self, record: bytes, place: str) -> Item | None:
+        if not record:
+            return None
+        if len(record) > self._limit:
+            return too_large(place, record, self._limit)
+        header = self._header or []
+        try:
+            cells = next(csv.reader([record.decode()], delimiter=self._delimiter))
+        except UnicodeDecodeError as problem:
+            return undecodable(place, record, problem)
+        except csv.Error as problem:
+            return bad_row(place, f"broken CSV ({problem})", "mend or delete it", record)
+        if len(cells) != len(header):
+            counts = f"{len(cells)} cells, but the header has {len(header)}"
+            return bad_row(place, counts, "mend it, or check --delimiter", record)
+        return item_of(dict(zip(header, cells, strict=True)), place)
+
+    def _take_open(self) -> list[bytes]:
+        lines, self._open = self._open, []
+        self._open_bytes = 0
+        return lines
+
+    def _recover(self) -> list[Item]:
+        """Give up on the record that never closed: its first line fails, the lines behind it are read again."""
+        begun_at, last, size = self._begun_at, self._number, self._open_bytes
+        lines = self._take_open()
+        again = size <= _RECOVERABLE_BYTES and self._recoveries < _MOST_RECOVERIES
+        kept, rest = (lines[:1], lines[1:]) if again else (lines, [])
+        self._recoveries += 1
+        lost = "" if again or last == begun_at else f"; lines {begun_at} to {last} are lost to it"
+        if self._header is None:
+            raise UsageError(f"{self._name}: a quote in the header never closes", hint="mend its first line")
+        place = f"{self._name}:{begun_at}"
+        failed = bad_row(place, f"a quote opened here never closes{lost}", "close or double it", NEWLINE.join(kept))
+        self._number = begun_at if again else last
+        return [failed, *self._items(self._records(rest))]

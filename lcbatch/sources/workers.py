@@ -1,0 +1,137 @@
+"""Worker processes for reading that is heavy on the CPU, or that a broken file may crash or hang."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from lcbatch import jsontext
+from lcbatch.errors import ConfigError, Kind
+
+FRAME_BYTES: Final = 8
+_START: Final = "from lcbatch.sources.worker import main; main()"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a worker is to read. `kind`: html, pdf, docx or loader; `size`: of the file when it was listed, in bytes."""
+
+    kind: str
+    path: str
+    size: int
+    max_bytes: int
+    encoding: str
+    loader: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The text, or with `failure` a sentence that says why there is none."""
+
+    text: str
+    failure: Kind | None = None
+
+
+class Workers:
+    """At most `size` processes, each with one document at a time.
+
+    A plain process with pipes instead of ProcessPoolExecutor: there one dead worker fails every document in flight
+    without saying which one did it, and a hung one cannot be ended. Each is a fresh interpreter (nothing is forked, no
+    lock or descriptor is inherited) in its own session, so that Ctrl-C in the terminal drains the run and not them; it
+    ends by itself when this process is gone.
+    """
+
+    def __init__(self, size: int, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._free = asyncio.Semaphore(size)
+        self._idle: list[_Worker] = []
+        self._all: set[_Worker] = set()
+
+    async def run(self, order: Order) -> Answer:
+        """Read one document. Raises ConfigError where a module that it needs is not installed.
+
+        A worker that dies, or takes longer than `timeout_s`, fails this document alone; the next call replaces it.
+        Cancelling ends the worker.
+        """
+        async with self._free:
+            worker = self._idle.pop() if self._idle else await self._start()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    reply = await worker.ask(order)
+            except TimeoutError:
+                return Answer(f"reading it took longer than {self._timeout_s:g} s; is it damaged?", Kind.BAD_ROW)
+            except (asyncio.IncompleteReadError, OSError):
+                cause = await worker.end()
+                return Answer(f"reading it ended the reader process ({cause}); is it damaged?", Kind.BAD_ROW)
+            else:
+                self._idle.append(worker)
+            finally:
+                if worker not in self._idle:
+                    self._all.discard(worker)
+                    await asyncio.shield(worker.end())
+        if reply.get("missing"):
+            raise ConfigError(reply["text"], hint=reply["missing"])
+        return Answer(reply["text"], Kind(reply["failure"]) if reply["failure"] else None)
+
+    async def close(self) -> None:
+        """End every worker, also a busy or hung one."""
+        for worker in list(self._all):
+            await worker.end()
+        self._all.clear()
+        self._idle.clear()
+
+    async def _start(self) -> _Worker:
+        # -P: the working directory is no place to import from; what else this process imports from is passed on.
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-c",
+            _START,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        worker = _Worker(process)
+        self._all.add(worker)
+        return worker
+
+
+class _Worker:
+    """One process and its protocol: frames of JSON, each after its length."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._greeted = False
+
+    async def ask(self, order: Order) -> dict[str, str]:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None  # noqa: S101 - for the type checker: both were asked for
+        assert stdout is not None  # noqa: S101
+        if not self._greeted:
+            stdin.write(framed({"sys_path": [entry for entry in sys.path if entry]}))
+            self._greeted = True
+        stdin.write(framed(asdict(order)))
+        await stdin.drain()
+        size = int.from_bytes(await stdout.readexactly(FRAME_BYTES), "little")
+        reply: dict[str, str] = jsontext.loads(await stdout.readexactly(size))
+        return reply
+
+    async def end(self) -> str:
+        """Kill it and wait until it is gone; what it died of. Safe to call again."""
+        with suppress(ProcessLookupError):
+            if self._process.returncode is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+        code = await self._process.wait()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def framed(value: dict[str, object]) -> bytes:
+    """One message: its length in 8 bytes, then JSON."""
+    body = jsontext.dumps(value).encode()
+    return len(body).to_bytes(FRAME_BYTES, "little") + body

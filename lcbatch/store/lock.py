@@ -1,0 +1,146 @@
+"""One run an output: a lock file of its own, flocked for the whole run and never unlinked.
+
+The lock is not on the store itself, since closing a second descriptor of an SQLite file drops SQLite's own locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from lcbatch.errors import CannotCreateOutput, TryLater
+
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "afs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "ceph", "glusterfs")
+
+
+class OutputLocked(TryLater):
+    """Another run holds this output; `holder` is what it wrote about itself."""
+
+    def __init__(self, path: Path, holder: Mapping[str, Any]) -> None:
+        who = f"process {holder.get('pid', '?')}"
+        since = holder.get("since")
+        if since:
+            who += f", started {since}"
+        super().__init__(
+            f"{path.name.removesuffix('.lock')} is in use by another run ({who})",
+            hint=f"wait for it (--if-locked wait), look at it (lcbatch status) or stop it (kill {holder.get('pid', '')})",
+        )
+        self.holder = holder
+
+
+@asynccontextmanager
+async def hold_lock(path: Path, *, wait: bool = False, command: str = "") -> AsyncIterator[None]:
+    """Hold the lock at `path`. Raises OutputLocked at once, or waits its turn; CannotCreateOutput where it cannot be made."""
+    refuse_network_file_system(path.parent)
+    descriptor = _open(path)
+    try:
+        await _acquire(descriptor, path, wait=wait)
+        _sign(descriptor, command)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def holder_of(path: Path) -> Mapping[str, Any] | None:
+    """Who holds the lock at this moment, None when nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return _signature(path)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def refuse_network_file_system(folder: Path) -> None:
+    """Raise CannotCreateOutput on a network file system, where neither flock nor SQLite's WAL can be trusted."""
+    kind = _file_system(folder)
+    if kind.startswith(_NETWORK_FILE_SYSTEMS):
+        raise CannotCreateOutput(
+            f"{folder} is on a network file system ({kind}), which cannot hold a run store",
+            hint="keep the store on a local disk: --store /local/path",
+        )
+
+
+def _open(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotCreateOutput(
+            f"cannot create {path}: {error.strerror}", hint="choose another place with -o or --store"
+        ) from error
+
+
+async def _acquire(descriptor: int, path: Path, *, wait: bool) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise OutputLocked(path, _signature(path)) from None
+        await _in_daemon_thread(descriptor)
+
+
+async def _in_daemon_thread(descriptor: int) -> None:
+    """Block in flock without keeping the process from ending: an executor's thread would be joined at exit."""
+    loop = asyncio.get_running_loop()
+    held = loop.create_future()
+
+    def tell() -> None:
+        if not held.done():
+            held.set_result(None)
+
+    def block() -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        loop.call_soon_threadsafe(tell)
+
+    threading.Thread(target=block, name="lcbatch-lock", daemon=True).start()
+    await held
+
+
+def _sign(descriptor: int, command: str) -> None:
+    signature = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "command": command,
+    }
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(signature).encode(), 0)
+
+
+def _signature(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _file_system(folder: Path) -> str:
+    """Type of the file system that holds `folder` (or its nearest existing parent), "" where the system does not say."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    place = folder.absolute()
+    best, kind = "", ""
+    for line in mounts:
+        parts = line.split()
+        point = parts[1].replace("\\040", " ")
+        if (place == Path(point) or Path(point) in place.parents) and len(point) >= len(best):
+            best, kind = point, parts[2]
+    return kind

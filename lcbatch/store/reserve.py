@@ -1,0 +1,80 @@
+"""The reserve: disk space taken in advance, where answers in flight land when the store can no longer be written.
+
+One JSON line an answer, in place of the zeros that the file is made of; the next run takes them into the store.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lcbatch import jsontext
+from lcbatch.errors import OutputFailed
+from lcbatch.records import Json
+
+_LEAST_BYTES = 4 * 1024 * 1024
+_BYTES_PER_CALL = 64 * 1024
+
+
+class Reserve:
+    """Preallocated space at `path`. `write` never needs new blocks, so a full disk cannot refuse it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._offset = 0
+
+    def prepare(self, in_flight: int) -> None:
+        """Take the space for `in_flight` calls. Raises OutputFailed when there is none."""
+        size = max(_LEAST_BYTES, _BYTES_PER_CALL * in_flight)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _allocate(self._descriptor, size)
+        except OSError as error:
+            self.release()
+            raise OutputFailed(
+                f"no room for the reserve {self._path} ({size // 1024} KiB): {error.strerror}", hint="make room first"
+            ) from error
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Put lines into the space taken. Raises OSError only when even that fails."""
+        if self._descriptor is None or not lines:
+            return
+        data = b"".join(line + b"\n" for line in lines)
+        while data:
+            written = os.pwrite(self._descriptor, data, self._offset)
+            self._offset += written
+            data = data[written:]
+
+    def release(self) -> None:
+        """Give the space back, unless something stands in it."""
+        if self._descriptor is None:
+            return
+        os.close(self._descriptor)
+        self._descriptor = None
+        if self._offset == 0:
+            self._path.unlink(missing_ok=True)
+
+
+def rescued(path: Path) -> Iterator[Json]:
+    """What an earlier run left in its reserve. A line torn by the end of that run is passed over."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.startswith(b"\0"):
+                return
+            try:
+                yield jsontext.loads(line)
+            except ValueError:
+                return
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    block = bytes(1024 * 1024)
+    for offset in range(0, size, len(block)):
+        os.pwrite(descriptor, block, offset)

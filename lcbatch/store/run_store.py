@@ -1,0 +1,283 @@
+"""The run store as the rest of lcbatch sees it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcbatch import jsontext
+from lcbatch.errors import CannotCreateOutput, Kind
+from lcbatch.ports import Entry, Keyed, Placed, View
+from lcbatch.records import Json, Outcome, Reply, Row
+from lcbatch.store import answers, reading
+from lcbatch.store.boot import boot_id
+from lcbatch.store.placing import Gone, Placing, restored_row, unsettle
+from lcbatch.store.reserve import Reserve, rescued
+from lcbatch.store.schema import connect
+from lcbatch.store.writer import Writer
+
+_PAGE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The chain that a run comes with, against the one the output was made with (None: no run before)."""
+
+    chain_id: int
+    fingerprint: bytes
+    previous: Mapping[str, Json] | None
+    same: bool
+    answered: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionState:
+    """What was kept of a projection: its position, its sink's own state, and whether it has to be rebuilt."""
+
+    position: int
+    state: Mapping[str, Json] | None
+    stale: bool
+
+
+class RunStore:
+    """One output's store, open for writing. Made by `open_store`; everything async waits for its commit.
+
+    Implements ports.Replies and ports.Projectable besides its own methods. Raises OutputFailed once it cannot be written;
+    answers that come after that land in the reserve.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, writer: Writer, reserve: Reserve) -> None:
+        self.path = path
+        self._reader = connect(path, read_only=True)
+        self._view_reader = connect(path, read_only=True)
+        self._writer = writer
+        self._reserve = reserve
+        self._chain_id = 0
+        self.chain_fingerprint = b""
+        self._placing = Placing(0, 1 + answers.last_seq(connection))
+        self._first_new_row = 1 + answers.last_row(connection)
+        self._run_id = 0
+        self._views = reading.Views(self._view_reader, lambda: self._placing.generation)
+        self.clean = answers.ended_cleanly(connection)
+        self.rebooted = answers.last_boot(connection) not in {None, boot_id()}
+
+    @property
+    def failed(self) -> bool:
+        """Whether a write has failed: nothing more can be made durable, and the process has to leave without closing."""
+        return self._writer.failure is not None
+
+    @property
+    def holds_rows(self) -> bool:
+        """Whether an earlier run placed rows here."""
+        return self._first_new_row > 1
+
+    # --- before the first row
+
+    async def lineage(self, identity: Mapping[str, Json]) -> Lineage:
+        """Register the chain; say whether it is the one that the output was made with. Changes nothing that counts."""
+        text = jsontext.canonical(identity).decode()
+        fingerprint = jsontext.digest(text.encode())
+        chain_id, previous_id, previous, answered = await self._writer.submit(
+            lambda connection: answers.register_chain(connection, fingerprint, text)
+        )
+        return Lineage(
+            chain_id,
+            fingerprint,
+            jsontext.loads(previous) if previous is not None else None,
+            previous_id in {None, chain_id},
+            answered,
+        )
+
+    async def adopt(self, lineage: Lineage, *, keep_answers: bool) -> None:
+        """From now on the output is made with this chain; `keep_answers` lets those of the last one count as its own."""
+        self._answer_under(lineage)
+        self._placing = Placing(lineage.chain_id, self._placing.next_seq)
+        await self._writer.submit(
+            lambda connection: answers.adopt_chain(connection, lineage.chain_id, keep_answers=keep_answers)
+        )
+
+    async def answer_with(self, lineage: Lineage) -> None:
+        """Answers of this run are made by another chain, and count for the output's own (`retry -m OTHER`)."""
+        self._answer_under(lineage)
+
+        def work(connection: sqlite3.Connection) -> None:
+            base = answers.output_chain(connection)
+            if base is not None:
+                answers.accept(connection, base, lineage.chain_id)
+
+        await self._writer.submit(work)
+
+    def _answer_under(self, lineage: Lineage) -> None:
+        self._chain_id = lineage.chain_id
+        self.chain_fingerprint = lineage.fingerprint
+
+    async def ever_succeeded(self) -> bool:
+        """Whether any model call was ever answered here."""
+        return await self._writer.submit(answers.any_reply)
+
+    async def begin_run(self, command: str, job: Mapping[str, Json], *, in_flight: int) -> None:
+        """Note who runs; take the reserve's space."""
+        self._reserve.prepare(in_flight)
+        text = jsontext.dumps(job)
+        self._run_id = await self._writer.submit(
+            lambda connection: answers.begin_run(connection, command, text, boot_id())
+        )
+
+    async def end_run(self, exit_code: int) -> None:
+        """Note how the run ended; all is safe from power loss on return."""
+        await self._writer.submit(
+            lambda connection: answers.end_run(connection, self._run_id, exit_code), durable=True
+        )
+
+    # --- placing the input
+
+    async def hold(self) -> None:
+        """Open one transaction over everything until `release`: what is planned in it can be taken back whole."""
+        await self._writer.hold()
+
+    async def release(self, *, commit: bool) -> None:
+        """Keep what was done since `hold`, or none of it."""
+        await self._writer.release(commit=commit)
+
+    async def begin_placing(self) -> None:
+        await self._writer.submit(self._placing.begin)
+
+    async def place(self, batch: Sequence[Keyed]) -> list[Placed]:
+        """Give the next items of the input their rows."""
+        return await self._writer.submit(lambda connection: self._placing.place(connection, batch))
+
+    async def gone(self) -> list[Gone]:
+        """What stands in the output and is no longer in the input. Call at the input's end."""
+        return await self._writer.submit(self._placing.gone)
+
+    async def standing_count(self) -> int:
+        """Rows that stand in the output, done or failed."""
+        return await self._writer.submit(answers.standing_count)
+
+    async def end_placing(self, drop: Sequence[Gone]) -> None:
+        """The input was read to its end: its places count from now on, and `drop` leaves the output."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            answers.drop(connection, [row.row_id for row in drop])
+            self._placing.finish(connection)
+
+        await self._writer.submit(work)
+
+    # --- rows from the store alone
+
+    async def requeue(self, kinds: frozenset[Kind] | None) -> int:
+        """Take failed rows (of these kinds) up again; their failed call is asked anew. Returns how many."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            chosen = answers.failed_rows(connection, kinds)
+            for row_id, kind in chosen:
+                answers.supersede(connection, row_id, kind)
+                unsettle(connection, row_id)
+            answers.remember_todo(connection, [row_id for row_id, _ in chosen])
+            return len(chosen)
+
+        return await self._writer.submit(work)
+
+    async def pending(self, *, only_requeued: bool = False) -> AsyncIterator[list[Row]]:
+        """Placed rows that do not stand yet, in input order, a page at a time. What ends meanwhile is not repeated."""
+        after = -1
+        while True:
+            columns = await self._writer.submit(
+                lambda connection, after=after: answers.pending_page(  # type: ignore[misc]
+                    connection, self._placing.generation, after, _PAGE, only_requeued=only_requeued
+                )
+            )
+            if not columns:
+                return
+            after = columns[-1][-1]
+            yield [restored_row(row) for row in columns]
+
+    # --- answers
+
+    def reply(self, row: Row, key: bytes) -> Reply | None:
+        """ports.Replies: the stored reply. A row that is new in this run cannot have one, and costs no look-up."""
+        if row.ref >= self._first_new_row:
+            return None
+        return answers.load_reply(self._reader, row.ref, key)
+
+    def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
+        """ports.Replies: put a reply on its way to disk."""
+        columns = answers.reply_columns(row, key, reply)
+        self._writer.post(
+            lambda connection: answers.insert_reply(connection, columns),
+            lambda: [answers.rescue_line("reply", columns)],
+        )
+
+    async def put(self, outcomes: Sequence[Outcome]) -> None:
+        """Make outcomes stand. Returns when they are committed (or in the reserve, raising OutputFailed)."""
+        columns = [answers.outcome_columns(outcome, self._chain_id) for outcome in outcomes]
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._placing.next_seq = answers.insert_outcomes(connection, columns, self._placing.next_seq)
+
+        await self._writer.submit(work, rescue=lambda: [answers.rescue_line("outcome", row) for row in columns])
+
+    # --- projections
+
+    async def projection(self, view: View, options: Mapping[str, Json]) -> ProjectionState:
+        """What was kept of this projection; other options than last time make it stale."""
+        text = jsontext.canonical(options).decode()
+        position, state, stale = await self._writer.submit(
+            lambda connection: answers.load_projection(connection, view, text)
+        )
+        return ProjectionState(position, jsontext.loads(state) if state else None, stale or self.rebooted and not self.clean)
+
+    async def is_stale(self, view: View) -> bool:
+        """Whether something that the view showed has changed since its last rebuild."""
+        return await self._writer.submit(lambda connection: answers.projection_is_stale(connection, view.name))
+
+    async def commit_position(self, name: str, position: int, state: Mapping[str, Json]) -> None:
+        """Make everything before it, and this position, safe from power loss (after the sink's own sync)."""
+        text = jsontext.dumps(state)
+        await self._writer.submit(
+            lambda connection: answers.save_projection(connection, name, position, text), durable=True
+        )
+
+    def entries(self, view: View, after: int) -> Iterator[list[Entry]]:
+        """ports.Projectable: groups of entries after a position."""
+        return self._views.after(view, after)
+
+    def all_entries(self, view: View) -> Iterator[Entry]:
+        """ports.Projectable: everything that stands."""
+        return self._views.all(view)
+
+    async def close(self) -> None:
+        """Finish what waits and close, unless a write has failed: then nothing is touched."""
+        await self._writer.close()
+        if not self.failed:
+            self._reader.close()
+            self._view_reader.close()
+            self._reserve.release()
+
+
+@asynccontextmanager
+async def open_store(path: Path) -> AsyncIterator[RunStore]:
+    """Open (or make) the run store at `path`, mode 0600; the output's lock must be held.
+
+    Answers that an earlier run left in its reserve are taken in first. Raises CannotCreateOutput, RefusedError.
+    """
+    reserve_path = path.with_name(path.name + ".reserve")
+    try:
+        path.touch(mode=0o600)
+        connection = connect(path)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise CannotCreateOutput(
+            f"cannot create the run store {path}: {error}", hint="choose another place with -o or --store"
+        ) from error
+    answers.take_in(connection, rescued(reserve_path))
+    reserve = Reserve(reserve_path)
+    writer = Writer(connection, reserve.write)
+    store = RunStore(path, connection, writer, reserve)
+    try:
+        yield store
+    finally:
+        await store.close()
+

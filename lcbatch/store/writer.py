@@ -1,0 +1,162 @@
+"""The writer thread: it alone writes to the store's connection, in groups of whatever is waiting.
+
+Rhythm: a group is committed under `synchronous=NORMAL`, which puts it into the page cache (kill -9 loses nothing); a
+durable job is committed alone under `synchronous=FULL`, which makes all that was committed before it safe from power loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import groupby
+from typing import Any, TypeVar
+
+from lcbatch.errors import OutputFailed
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+Rescue = Callable[[], Sequence[bytes]]
+
+_GROUP = 1024
+"""Most jobs in one commit: bounds how long the first of them waits for the last."""
+
+
+class _Mode(Enum):
+    GROUPED = auto()
+    DURABLE = auto()
+    BEGIN = auto()
+    COMMIT = auto()
+    ROLLBACK = auto()
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Work
+    mode: _Mode = _Mode.GROUPED
+    future: asyncio.Future[Any] | None = None
+    rescue: Rescue | None = None
+    result: Any = None
+
+
+class Writer:
+    """Owns the connection and its thread.
+
+    After the first failed write nothing is written through SQLite again: what can be rescued goes to `rescue` (the
+    reserve), and every further job is answered with that failure. Cancelling a caller does not undo its job.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, rescue: Callable[[Sequence[bytes]], None]) -> None:
+        self._connection = connection
+        self._rescue = rescue
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._held = False
+        self.failure: OutputFailed | None = None
+        self._thread = threading.Thread(target=self._serve, name="lcbatch-store", daemon=True)
+        self._thread.start()
+
+    async def submit(
+        self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False, rescue: Rescue | None = None
+    ) -> T:
+        """Run `work` on the writer thread; returns when it is committed. Raises OutputFailed when it could not be."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        mode = _Mode.DURABLE if durable else _Mode.GROUPED
+        self._queue.put(_Job(work, mode, future, rescue))
+        return await future
+
+    def post(self, work: Work, rescue: Rescue) -> None:
+        """Run `work` in its turn, before all that is submitted later, without waiting for it."""
+        self._queue.put(_Job(work, rescue=rescue))
+
+    async def hold(self) -> None:
+        """Open one transaction over all that follows, until `release`."""
+        await self._control(_Mode.BEGIN)
+
+    async def release(self, *, commit: bool) -> None:
+        """End the held transaction: keep all of it or none."""
+        await self._control(_Mode.COMMIT if commit else _Mode.ROLLBACK)
+
+    async def close(self) -> None:
+        """Finish what waits, then close the connection (unless it failed: closing would write again)."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    async def _control(self, mode: _Mode) -> None:
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._queue.put(_Job(lambda connection: connection.execute(mode.name), mode, future))
+        await future
+
+    def _serve(self) -> None:
+        ended = False
+        while not ended:
+            jobs, ended = self._next_group()
+            for together, part in groupby(jobs, key=lambda job: job.mode is _Mode.GROUPED):
+                if together:
+                    self._process(list(part))
+                else:
+                    for job in part:
+                        self._process([job])
+        if self.failure is None:
+            self._connection.close()
+
+    def _next_group(self) -> tuple[list[_Job], bool]:
+        group: list[_Job] = []
+        job = self._queue.get()
+        while job is not None:
+            group.append(job)
+            if len(group) >= _GROUP:
+                return group, False
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return group, False
+        return group, True
+
+    def _process(self, group: list[_Job]) -> None:
+        if self.failure is None:
+            try:
+                self._commit(group)
+            except (sqlite3.Error, OSError) as error:
+                self.failure = OutputFailed(
+                    f"the run store cannot be written: {error}",
+                    hint="make room or mend the disk, then run the same command again: it continues",
+                )
+                self.failure.__cause__ = error
+            except Exception as error:  # noqa: BLE001 - a bug of ours must not leave callers waiting for ever
+                self.failure = OutputFailed(f"the run store's writer broke: {error!r}")
+                self.failure.__cause__ = error
+        if self.failure is not None:
+            self._rescue([line for job in group if job.rescue for line in job.rescue()])
+        self._loop.call_soon_threadsafe(_resolve, group, self.failure)
+
+    def _commit(self, group: list[_Job]) -> None:
+        """Run a group in one transaction; inside a held one, run it as it is."""
+        connection, mode = self._connection, group[0].mode
+        own = not self._held and mode in {_Mode.GROUPED, _Mode.DURABLE}
+        if own and mode is _Mode.DURABLE:
+            connection.execute("PRAGMA synchronous=FULL")
+        if own:
+            connection.execute("BEGIN IMMEDIATE")
+        for job in group:
+            job.result = job.work(connection)
+        if own:
+            connection.execute("COMMIT")
+        if own and mode is _Mode.DURABLE:
+            connection.execute("PRAGMA synchronous=NORMAL")
+        if mode not in {_Mode.GROUPED, _Mode.DURABLE}:
+            self._held = mode is _Mode.BEGIN
+
+
+def _resolve(group: Sequence[_Job], failure: Exception | None) -> None:
+    for job in group:
+        if job.future is None or job.future.done():
+            continue
+        if failure is None:
+            job.future.set_result(job.result)
+        else:
+            job.future.set_exception(failure)

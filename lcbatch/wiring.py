@@ -1,0 +1,136 @@
+"""Job -> work: the one file that knows the order of the layers, and hands models and prices to who needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from lcbatch.calls.direct import direct
+from lcbatch.calls.failures import failure_of, is_providers
+from lcbatch.calls.retry import RetryPolicy, retry
+from lcbatch.calls.stored import stored
+from lcbatch.chains import load_chain
+from lcbatch.chains.custom import load_custom
+from lcbatch.errors import CallFailed, Failure, Kind, UsageError
+from lcbatch.job import EXTRACTIVE, SUMMARIZE, Job
+from lcbatch.models import LoadedModel, load_model
+from lcbatch.ports import Call, Chain, Clock, DocumentReader, Emit, Replies, Work
+from lcbatch.records import Account, Done, Failed, Outcome, Row, RowScope, current_row
+
+_AUTO_WINDOW = 16
+"""Rows in flight for `-j auto`."""
+
+_EMBEDDED_WINDOW = 4
+"""The embedded model works on this machine's cores: more rows in flight only take memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the wiring takes from outside: time, the environment, and whom to tell."""
+
+    env: Mapping[str, str]
+    clock: Clock
+    emit: Emit
+
+
+def window_of(job: Job) -> int:
+    """Rows in flight. Raises UsageError for a malformed -j."""
+    text = job.run.concurrency
+    if text == "auto":
+        return _EMBEDDED_WINDOW if model_name(job) == EXTRACTIVE else _AUTO_WINDOW
+    if not text.isdigit() or not 1 <= int(text) <= 100_000:  # noqa: PLR2004 - beyond it no machine has ports
+        raise UsageError(f"-j cannot be {text!r}", hint="a number of rows in flight, or auto")
+    return int(text)
+
+
+def model_name(job: Job) -> str | None:
+    """The model that the job names; `summarize` has one by default."""
+    return job.model.model or (EXTRACTIVE if job.task == SUMMARIZE else None)
+
+
+def wire_model(job: Job, around: Surroundings, row_model: str | None) -> LoadedModel | None:
+    """The job's model; None for a chain that brings its own. `row_model` is what the input's rows name themselves."""
+    name = model_name(job)
+    if name is None and job.chain.chain is not None:
+        return None
+    if name is None and row_model is not None:
+        name = f"openai:{row_model}"
+    if name is None:
+        raise UsageError("which model?", hint="name it with -m, as in -m openai:gpt-5-mini, or set LCBATCH_MODEL")
+    return load_model(replace(job.model, model=name), env=around.env, connections=window_of(job))
+
+
+def wire_chain(job: Job, model: LoadedModel | None, replies: Replies, around: Surroundings) -> Chain:
+    """The chain, over one call stack. Raises ConfigError, UsageError, InputMissing."""
+    if job.chain.chain is not None:
+        return load_custom(job.chain, job.input.key)
+    assert model is not None
+    return load_chain(
+        job.task,
+        job.chain,
+        _stack(job, model, replies, around),
+        model_identity=model.identity,
+        document_alone=model.takes_document_alone,
+        row_models=job.model.model is None,
+    )
+
+
+def _stack(job: Job, model: LoadedModel, replies: Replies, around: Surroundings) -> Call:
+    """stored · retry · direct, read from the outside in."""
+    policy = RetryPolicy(max_wait_s=job.run.max_wait, uniform=random.uniform)
+    again = retry(policy, clock=around.clock, sleep=asyncio.sleep, emit=around.emit)
+    attempt = direct(
+        model.chat,
+        label=model.label,
+        timeout_s=job.model.timeout,
+        price=model.price,
+        clock=around.clock,
+        emit=around.emit,
+    )
+    return stored(replies)(again(attempt))
+
+
+def make_work(chain: Chain, read: DocumentReader, clock: Clock) -> Work:
+    """What the executor does with one row: read its document, run the chain, and make an outcome of whatever happens."""
+
+    async def work(row: Row) -> Outcome:
+        scope = RowScope(row, clock())
+        current_row.set(scope)
+        if row.failure is not None:
+            return Failed(row, row.failure)
+        try:
+            fields = row.fields if row.document is None else {**row.fields, "text": await _text(row, read)}
+            output = await chain(fields)
+        except CallFailed as error:
+            return Failed(row, error.failure, _account(scope, clock, failed_attempts=error.attempts))
+        except Exception as error:  # noqa: BLE001 - a chain's own exception, whatever it is, is this row's failure
+            return Failed(row, _chain_failure(error), _account(scope, clock))
+        return _done(row, output, scope, clock)
+
+    return work
+
+
+async def _text(row: Row, read: DocumentReader) -> str:
+    assert row.document is not None
+    return str(row.fields["text"]) if row.document.path == "-" else await read(row.document)
+
+
+def _done(row: Row, output: object, scope: RowScope, clock: Clock) -> Done:
+    """An output that is the last reply's own text points to it, so that it is stored once."""
+    own = scope.last_reply is not None and scope.account.calls == 1 and scope.last_reply[1] == output
+    key = scope.last_reply[0] if own and scope.last_reply is not None else None
+    return Done(row, output, _account(scope, clock), key)
+
+
+def _account(scope: RowScope, clock: Clock, *, failed_attempts: int = 0) -> Account:
+    account = scope.account
+    return replace(account, latency_s=clock() - scope.started_s, attempts=account.attempts + failed_attempts)
+
+
+def _chain_failure(error: Exception) -> Failure:
+    """A provider's error keeps its own kind; anything else is the chain's."""
+    if is_providers(error):
+        return failure_of(error)
+    return Failure(Kind.CHAIN, f"{type(error).__name__}: {error}"[:2000])

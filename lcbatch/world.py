@@ -1,0 +1,78 @@
+"""The world outside as a run sees it: streams, environment, clock. An argument, so that tests touch nothing global."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from lcbatch.ports import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """`stdin` is None where there is nothing to read; `stdout_fd` None where answers must not go there.
+
+    `command` is what the user typed, for "run it again"; `interactive` lets signals and displays be handled.
+    """
+
+    stdin: BinaryIO | None
+    stdout_fd: int | None
+    stdout_is_terminal: bool
+    stderr: TextIO
+    stderr_is_terminal: bool
+    env: Mapping[str, str] = field(default_factory=dict)
+    clock: Clock = time.monotonic
+    command: str = ""
+    handles_signals: bool = True
+
+    def state_home(self) -> Path:
+        """Where stores of pipes lie: $XDG_STATE_HOME/lcbatch."""
+        base = self.env.get("XDG_STATE_HOME") or str(Path(self.env.get("HOME", "~")).expanduser() / ".local" / "state")
+        return Path(base) / "lcbatch"
+
+
+def process_world(argv: list[str]) -> World:
+    """This process's own."""
+    dumb = os.environ.get("TERM") == "dumb"
+    return World(
+        stdin=sys.stdin.buffer if sys.stdin is not None and not sys.stdin.closed else None,
+        stdout_fd=_descriptor(sys.stdout),
+        stdout_is_terminal=_is_terminal(sys.stdout),
+        stderr=sys.stderr,
+        stderr_is_terminal=_is_terminal(sys.stderr) and not dumb,
+        env=dict(os.environ),
+        command=shlex.join(["lcbatch", *argv]),
+    )
+
+
+def library_world() -> World:
+    """For calls from Python: nothing is read from stdin or written to stdout, and signals stay the caller's."""
+    return World(
+        stdin=None,
+        stdout_fd=None,
+        stdout_is_terminal=False,
+        stderr=sys.stderr,
+        stderr_is_terminal=False,
+        env=dict(os.environ),
+        handles_signals=False,
+    )
+
+
+def _descriptor(stream: TextIO | None) -> int | None:
+    try:
+        return stream.fileno() if stream is not None else None
+    except (OSError, ValueError):
+        return None
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
