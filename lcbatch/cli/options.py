@@ -80,7 +80,7 @@ def _help(spec: Field[Any]) -> str:
         text += f" One of {', '.join(spec.metadata['choices'])}."
     if spec.default in (None, False, True, ()):
         return text
-    return f"{text} [default: {_shown(spec)}]"
+    return f"{text} (default: {_shown(spec)})"
 
 
 def _shown(spec: Field[Any]) -> str:

@@ -14,7 +14,7 @@ from lcbatch.job import RUN, SUMMARIZE, Job
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[INPUT]...", help="Files, folders or globs; - or a pipe for stdin.", show_default=False),
+    typer.Argument(metavar="INPUT", help="Files, folders or globs; - or a pipe for stdin.", show_default=False),
 ]
 Config = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Read options from this file.", envvar="LCBATCH_CONFIG", show_envvar=False, rich_help_panel="Input")]
 

@@ -35,15 +35,13 @@ class _Finished:
         self._ready.set()
 
     async def __aiter__(self) -> AsyncIterator[list[Outcome]]:
-        while True:
+        while self._outcomes or not self._closed:
             await self._ready.wait()
             self._ready.clear()
             outcomes, self._outcomes = self._outcomes, []
             self._room.set()
             if outcomes:
                 yield outcomes
-            elif self._closed:
-                return
 
 
 class _Handoff:

@@ -35,9 +35,9 @@ _CHOICES = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m lcbatch.simulator") -> int:
     """Parse, serve until a signal, return the exit code. Ends by SystemExit(2) on bad usage."""
-    parser = _parser()
+    parser = _parser(prog)
     given = parser.parse_args(argv)
     try:
         settings = _settings(given)
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ledger_file=given.ledger_file,
         tls_cert=given.tls_cert,
         tls_key=given.tls_key,
+        until_stdin_ends=given.until_stdin_ends,
     )
     try:
         return run_blocking(settings, binding)
@@ -56,10 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.exit(74, f"error: {exc}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lcbatch.simulator", description="An OpenAI-shaped provider on loopback."
-    )
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="An OpenAI-shaped provider on loopback.")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     for name in ("--port-file", "--ledger-file", "--tls-cert", "--tls-key"):
         parser.add_argument(name, type=Path, metavar="PATH")
@@ -71,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--schedule", action="append", metavar="SPEC", help="10-20:503, #5-#9:html, #7:cut@0.5")
     parser.add_argument("--require-key", metavar="KEY", help="the one API key let in")
     parser.add_argument("--down", action="store_true", default=None, help="start with an outage")
+    parser.add_argument("--until-stdin-ends", action="store_true", help="end when stdin does")
     parser.add_argument("--settings", metavar="JSON", help="any settings by name; flags win over it")
     return parser
 

@@ -44,7 +44,8 @@ class Front:
         self._connections: set[Connection] = set()
         self._nobody = asyncio.Event()
         self._waiting: dict[Work, Connection] = {}
-        self._hanging: dict[Connection, Work] = {}
+        self._hanging: set[Connection] = set()
+        self._unfinished: set[int] = set()
         self._flushing = False
         self._seen = ""
         self._answers: dict[tuple[str, str], Callable[[Request], Reply]] = {
@@ -62,15 +63,16 @@ class Front:
             return
         now = self._clock()
         provider = self._provider
-        if request.head.authorization != self._seen:
-            self._seen = request.head.authorization
-            provider.stats.saw_key(self._seen)
+        authorization = request.head.authorization
+        if authorization and authorization != self._seen:
+            self._seen = authorization
+            provider.stats.saw_key(authorization)
         if provider.settings.down:
             provider.stats.arrived(now)
             provider.stats.rejected["down"] += 1
             connection.send(Reply(b"", ending="reset"))
             return
-        outcome = provider.admit(kind, _parse(request.body), request.head.authorization, now)
+        outcome = provider.admit(kind, _parse(request.body), authorization, now)
         if isinstance(outcome, Work):
             self._start(outcome, connection)
         else:
@@ -79,6 +81,9 @@ class Front:
     def on_settled(self, number: int, *, delivered: bool) -> None:
         ledger = self._provider.ledger
         ledger.settle(number, delivered=delivered)
+        if number in self._unfinished:
+            self._unfinished.remove(number)
+            self._release()
         if ledger.writes and not self._flushing:
             self._flushing = True
             self._loop.call_later(_FLUSH_S, self._flush)
@@ -97,8 +102,8 @@ class Front:
         self._provider.stats.connections_now -= 1
         if not self._connections:
             self._nobody.set()
-        work = self._hanging.pop(connection, None)
-        if work is not None:
+        if connection in self._hanging:
+            self._hanging.remove(connection)
             self._release()
 
     async def disconnect(self) -> None:
@@ -126,9 +131,13 @@ class Front:
         provider = self._provider
         if not connection.lost or provider.settings.bill_abandoned:
             reply = provider.finish(work, self._clock())
+            if reply.number and (reply.pieces is not None or reply.ending == "hang"):
+                self._unfinished.add(reply.number)
+                connection.send(reply)
+                return
             connection.send(reply)
             if reply.ending == "hang" and not connection.lost:
-                self._hanging[connection] = work
+                self._hanging.add(connection)
                 return
         self._release()
 

@@ -138,6 +138,7 @@ class Connection(asyncio.Protocol):
         "_last_number",
         "_loop",
         "_paused",
+        "_piece",
         "_pumping",
         "_reading",
         "_reply",
@@ -161,6 +162,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._keep_alive = True
         self._reply: Reply | None = None
+        self._piece: bytes | None = None
         self._last_number = 0
         self.lost = False
 
@@ -182,6 +184,8 @@ class Connection(asyncio.Protocol):
         self._app.on_lost(self)
 
     def eof_received(self) -> None:
+        # Clients of a provider close both ways at once; a transport that closes drops what is written to it in silence.
+        self.lost = True
         raw: Any = self._transport.get_extra_info("socket")
         # A client that left before our answer came shows as an ordinary end of file; only the pending error tells that
         # our bytes were reset.
@@ -262,7 +266,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, reply: Reply) -> None:
         """Send the answer to the request being worked on. May be called after the client went away."""
-        if self.lost:
+        if self.lost or self._transport.is_closing():
             if reply.number:
                 self._app.on_settled(reply.number, delivered=False)
             return
@@ -275,6 +279,7 @@ class Connection(asyncio.Protocol):
         if reply.ending == "hang":
             return
         if reply.pieces is not None:
+            self._piece = next(reply.pieces, None)
             self._loop.call_later(reply.interval_s, self._send_piece)
         elif not self._paused:
             self._sent()
@@ -300,14 +305,15 @@ class Connection(asyncio.Protocol):
         reply = self._reply
         if reply is None or reply.pieces is None or self.lost or (self._paused and not reply.interval_s):
             return
-        piece = next(reply.pieces, None)
-        if piece is None:
+        if self._piece is not None:
+            self._transport.write(self._piece)
+            # One ahead, so that the last one is known for the last as soon as it is written.
+            self._piece = next(reply.pieces, None)
+        if self._piece is None:
             self._reply = reply._replace(pieces=None)
             if not self._paused:
                 self._sent()
-            return
-        self._transport.write(piece)
-        if reply.interval_s or not self._paused:
+        elif reply.interval_s or not self._paused:
             self._loop.call_later(reply.interval_s, self._send_piece)
 
     def _sent(self) -> None:

@@ -31,6 +31,7 @@ class SimulatorProcess:
             sys.executable,
             "-m",
             "lcbatch.simulator",
+            "--until-stdin-ends",
             "--port",
             str(port),
             "--settings",
@@ -47,6 +48,8 @@ class SimulatorProcess:
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8")
         self._process = subprocess.Popen(  # noqa: S603  our own interpreter with our own arguments
             self._command,
+            # Held open and never written to: it closes when we die, by SIGKILL too, and the server with it.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # A file and not a pipe, which would stop the server once full, as nobody reads it meanwhile.
             stderr=self._said,

@@ -186,7 +186,7 @@ class Provider:
             raise InvalidRequestError("Missing required parameter: 'messages'.")
         settings = self.settings
         digest = request_digest(body)
-        count = body.get("n") or 1
+        count = 1 if body.get("n") is None else body["n"]
         if not isinstance(count, int) or not 1 <= count <= _MAX_CHOICES:
             raise InvalidRequestError(f"Invalid value for 'n': expected an integer of 1 to {_MAX_CHOICES}.")
         try:

@@ -70,7 +70,7 @@ class Refusals:
                 location = b"location: %s\r\n" % self._settings.redirect_to.encode()
                 return Reply(head(307, 0, location + headers))
             case "gzipbomb":
-                # The checksum of a gigabyte takes a second; do it once.
+                # The checksum of a gigabyte takes a good part of a second; do it once.
                 self._bomb = self._bomb or gzip_bomb(self._settings.gzipbomb_bytes, b"")
                 return self._bomb
             case "context":

@@ -31,6 +31,7 @@ _BACKLOG: Final = 8192
 class Binding:
     """Where a simulator listens and what it writes.
 
+    `until_stdin_ends` ends a program when its parent closes the pipe or dies, so that a killed test leaves none behind.
     Port 0 takes a free one; `port_file` gets the port's number, atomically.
     """
 
@@ -39,6 +40,7 @@ class Binding:
     ledger_file: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    until_stdin_ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ async def _until_signal(settings: Settings, binding: Binding) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if binding.until_stdin_ends:
+        loop.add_reader(sys.stdin.fileno(), stop.set)
     async with serve(settings, binding) as running:
         sys.stdout.write(f"lcbatch simulator on {running.base_url}\n")
         sys.stdout.flush()
@@ -119,9 +123,14 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 def _raise_file_limit() -> None:
     """Thousands of clients are the point; the usual soft limit of open files is 1024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS calls its hard limit infinite and then takes no more than 10,240.
+    for wanted in (65_536, 10_240):
+        if soft < wanted and (hard == resource.RLIM_INFINITY or hard > soft):
+            target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+                return
 
 
 def _tls(binding: Binding) -> ssl.SSLContext | None:

@@ -78,8 +78,7 @@ class CsvTable:
             lines.append(self._text(self._header(columns)))
         elif columns.provisional:
             columns = self._settled(columns, entries, answers)
-        names = columns.names(self._cutter.selection.output_field)
-        lines += [self._line(columns, names, entry, cells) for entry, cells in zip(entries, answers, strict=True)]
+        lines += [self._line(columns, entry, cells) for entry, cells in zip(entries, answers, strict=True)]
         self._columns = columns
         return "".join(lines).encode("utf-8", "backslashreplace")
 
@@ -100,7 +99,7 @@ class CsvTable:
             raise RewriteNeeded(now=True)
         return replace(columns, provisional=False)
 
-    def _line(self, columns: Columns, names: Sequence[str], entry: Entry, answer: Cells) -> str:
+    def _line(self, columns: Columns, entry: Entry, answer: Cells) -> str:
         if WHOLE in columns.slots and not any(slot.part is Part.KEY for slot in columns.slots):
             answer = as_whole(answer)
         cells = {**self._cutter.fields(entry), **answer}
@@ -109,11 +108,14 @@ class CsvTable:
             self._extra = True
             raise RewriteNeeded(now=True)
         if columns.extra:
-            extra = extra_object(cells, self._cutter.selection.output_field, names)
-            row.append(jsontext.dumps(extra) if extra else "")
+            row.append(self._extra_cell(columns, cells) if cells else "")
         if columns.error:
             row.append("" if entry.kind is None else _clean(f"{entry.kind}: {entry.message or ''}"))
         return self._text(row)
+
+    def _extra_cell(self, columns: Columns, cells: Cells) -> str:
+        output_field = self._cutter.selection.output_field
+        return jsontext.dumps(extra_object(cells, output_field, columns.names(output_field)))
 
     def _header(self, columns: Columns) -> list[str]:
         names = columns.names(self._cutter.selection.output_field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
@@ -51,14 +52,14 @@ class FileSink:
 
     def rebuild(self, entries: Iterable[Entry]) -> Mapping[str, Json]:
         """Write a new file and put it in the old one's place. Bounded memory; an error leaves the old."""
+        if iter(entries) is entries:
+            raise TypeError("a rebuild needs something that can be iterated again")
         while True:
             self._format.begin()
-            try:
+            # A table may learn only from later rows which columns it needs; then it begins again, knowing them.
+            with contextlib.suppress(RewriteNeeded):
                 self._replace(entries)
                 return self.sync()
-            except RewriteNeeded:
-                if iter(entries) is entries:
-                    raise TypeError("a table is rebuilt from something that can be iterated again") from None
 
     def _replace(self, entries: Iterable[Entry]) -> None:
         rows = iter(entries)

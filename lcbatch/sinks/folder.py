@@ -115,11 +115,12 @@ class FolderSink:
         if entry.kind is not None:
             return
         suffix, content = render(entry, self._selection)
-        target = self._place(entry.id, suffix)
+        row_id = entry.id or f"row-{entry.ordinal + 1}"
+        target = self._place(row_id, suffix)
         if target.parent != self._checked:
             self._enter(target.parent)
             self._checked = target.parent
-        other = self._place(entry.id, OBJECT if suffix == TEXT else TEXT)
+        other = self._place(row_id, OBJECT if suffix == TEXT else TEXT)
         if self._times.is_ours(other):
             other.unlink()
         if self._make_room(target, content):

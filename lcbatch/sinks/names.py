@@ -37,7 +37,7 @@ def stem(row_id: str, *, hashed: bool = False) -> str:
     kept = [part for part in map(_part, parts) if part not in {"", ".", ".."}]
     folders, name = [_folder(part) for part in kept[:-1]], kept[-1] if kept else ""
     natural = "/".join([*folders, name])
-    if natural == row_id and not hashed and not _HASH.search(name):
+    if name and natural == row_id and not hashed and not _HASH.search(name):
         return natural
     mark = "~" + digest(row_id.encode("utf-8", "surrogatepass"))[:6].hex()
     return "/".join([*folders, cut_to_bytes(name, _PART_BYTES - _HASH_BYTES) + mark])

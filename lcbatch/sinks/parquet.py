@@ -14,7 +14,8 @@ from lcbatch.records import Json
 from lcbatch.sinks.appendfile import AppendFile
 from lcbatch.sinks.faults import RewriteNeeded
 from lcbatch.sinks.schema import Schema, Type
-from lcbatch.sinks.table import Cells, Columns, Cutter, Part, Slot, extra_object
+from lcbatch.sinks.selection import free_name
+from lcbatch.sinks.table import WHOLE, Cells, Columns, Cutter, Slot, extra_object
 
 _ROW_GROUP = 4096
 _ROW_GROUP_CHARS = 32 * 1024 * 1024
@@ -24,9 +25,9 @@ _ROW_GROUP_CHARS = 32 * 1024 * 1024
 class ParquetSink:
     """Replaces the whole file at each rebuild; appending asks for a rebuild when the run ends.
 
-    Columns are those of all rows, each of the narrowest type that holds all of its values, else JSON text (a
-    string). Lists of numbers that a model gave are list<float32>, as embeddings are. A row is a cell short where
-    null stands.
+    Columns are those of all rows, each of the narrowest type that holds all of its values, else JSON text (a string). An
+    output that is itself a list of numbers, as an embedding is, is list<float32>; other lists of numbers stay exact.
+    What a row does not have is null.
     """
 
     def __init__(self, view: View, file: AppendFile, cutter: Cutter) -> None:
@@ -57,7 +58,7 @@ class ParquetSink:
     def rebuild(self, entries: Iterable[Entry]) -> Mapping[str, Json]:
         """Write a new file and put it in the old one's place. Iterates twice: for the types, then for the rows."""
         if iter(entries) is entries:
-            raise TypeError("Parquet is rebuilt from something that can be iterated again")
+            raise TypeError("a rebuild needs something that can be iterated again")
         schema = Schema()
         schema.see(map(self._cells, entries))
         # Rows that came between the two looks may need more room than the first saw; then it looks once more.
@@ -118,7 +119,9 @@ class _Writer:
         self._write = write
         self._schema = schema
         self._columns = columns
-        self._names = columns.names(output_field)
+        self._names: list[str] = []
+        for name in columns.names(output_field):
+            self._names.append(free_name(_valid(name), self._names))
         self._output_field = output_field
 
     def write(self, groups: Iterable[list[tuple[Entry, Cells]]]) -> None:
@@ -147,14 +150,13 @@ class _Writer:
 
     def _arrow_type(self, slot: Slot) -> Any:
         arrow = self._arrow
-        by_model = slot.part in {Part.OUTPUT, Part.KEY}
         known = {
             Type.BOOL: arrow.bool_(),
             Type.INT: arrow.int64(),
             Type.LONG: arrow.int64(),
             Type.FLOAT: arrow.float64(),
             Type.INTS: arrow.list_(arrow.int64()),
-            Type.FLOATS: arrow.list_(arrow.float32() if by_model else arrow.float64()),
+            Type.FLOATS: arrow.list_(arrow.float32() if slot == WHOLE else arrow.float64()),
         }
         return known.get(self._schema.types[slot], arrow.string())
 
@@ -188,6 +190,8 @@ def _value(type_: Type, value: Json) -> Any:
         return None
     if type_ in {Type.JSON, Type.EMPTY}:
         return jsontext.dumps(value)
+    if type_ is Type.FLOATS:
+        return [float(number) for number in value] if int in map(type, value) else value
     return _valid(value) if isinstance(value, str) else value
 
 

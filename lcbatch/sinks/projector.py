@@ -192,7 +192,7 @@ class Projector:
         state = before if before is not None else await self._call(self.sink.sync)
         # First on record: the new file may be in place before its position is, and the old one must not be cut by it.
         await self._commit(self._view.name, STALE, {**state, REBUILDING: True})
-        rows = _Rows(self._store, self._view, prefix=prefix)
+        rows = StandingRows(self._store, self._view, prefix=prefix)
         await self._call(lambda: self.sink.rebuild(rows))
         self.position = rows.position
 
@@ -214,10 +214,13 @@ def _position_after(view: View, entry: Entry) -> int:
     return entry.ordinal + 1 if view.order is Order.INPUT else entry.seq
 
 
-class _Rows:
-    """The entries for a rebuild, which may be iterated again; `position` is what the last iteration reached."""
+class StandingRows:
+    """The entries for a rebuild, which may be iterated again; `position` is what the last iteration reached.
 
-    def __init__(self, store: Projectable, view: View, *, prefix: bool) -> None:
+    All that stand, or with `prefix` those that the view shows in order.
+    """
+
+    def __init__(self, store: Projectable, view: View, *, prefix: bool = False) -> None:
         self._store = store
         self._view = view
         self._prefix = prefix

@@ -15,7 +15,6 @@ from lcbatch.jsontext import DIGEST_BYTES
 from lcbatch.records import Document, Item
 from lcbatch.sources.encodings import decode_text
 from lcbatch.sources.folders import Found
-from lcbatch.sources.formats import DOCUMENT_SUFFIXES
 
 BATCH_FILES: Final = 64
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -82,10 +81,6 @@ def text_item(raw: bytes, name: str, taking: Taking) -> Item:
         return _failed(found, "there is no text in it", "is what writes into the pipe failing?", Kind.NO_TEXT)
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).hexdigest()
     return Item({**_fields(name), "text": text}, name, name, Document("-", digest, len(raw), taking.encoding))
-
-
-def is_document_name(name: str) -> bool:
-    return PurePath(name).suffix.lower() in DOCUMENT_SUFFIXES
 
 
 def _hashed(path: str, max_bytes: int) -> tuple[int, str]:

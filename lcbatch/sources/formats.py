@@ -75,8 +75,10 @@ def checked_delimiter(text: str | None) -> str | None:
     return mark
 
 
-_ARRAY_BEGINS: Final = re.compile(rb'\[\s*+(?:$|[\[\]{"\d\-tfn])')
+_ARRAY_BEGINS: Final = re.compile(rb'\[\s*+[\[\]{"\d\-tfn]')
 _BINARY_LOOK_BYTES: Final = 1024
+_LONGEST_INDENT: Final = 64 * 1024
+_BLANK_LINES_FED: Final = 32 * 1024
 
 
 class _Looking:
@@ -86,13 +88,18 @@ class _Looking:
         self._name = name
         self._limit = max_row_bytes
         self._make = make
-        self._head = b""
+        self._head = bytearray()
+        self._blank_lines = 0
+        self._object_begun = False
         self._parser: Parser | None = None
 
     def feed(self, piece: bytes) -> list[Item]:
         if self._parser is not None:
             return self._parser.feed(piece)
         self._head += piece
+        if self._object_begun and NEWLINE not in piece and len(self._head) <= self._limit:
+            return []
+        self._drop_blank_lines()
         found = self._look()
         return self._hand_over(found) if found else []
 
@@ -102,20 +109,33 @@ class _Looking:
 
     def _hand_over(self, format_name: str) -> list[Item]:
         self._parser = self._make(format_name)
-        head, self._head = self._head, b""
+        head = bytes(self._head)
+        self._head.clear()
+        for at in range(0, self._blank_lines, _BLANK_LINES_FED):
+            self._parser.feed(NEWLINE * min(_BLANK_LINES_FED, self._blank_lines - at))
         return self._parser.feed(head)
+
+    def _drop_blank_lines(self) -> None:
+        """Keep the number of leading blank lines, not their bytes: there may be a gigabyte of them."""
+        blank = len(self._head) - len(self._head.lstrip())
+        line = self._head.rfind(NEWLINE, 0, blank) + 1
+        self._blank_lines += self._head.count(NEWLINE, 0, line)
+        del self._head[: max(line, min(blank, len(self._head) - _LONGEST_INDENT))]
 
     def _look(self) -> str | None:
         """The format, or None where more has to be seen."""
         if b"\0" in self._head[:_BINARY_LOOK_BYTES]:
             raise UsageError(f"{self._name} does not look like text", hint="name its format with --input-format")
-        start = self._head.lstrip()
-        if not start:
+        start = bytes(self._head.lstrip())
+        if start.startswith(b"["):
+            start = b"[" + start[1:].lstrip()
+        if not start or start == b"[":
             return None
         if not start.startswith(b"{"):
             return "json" if _ARRAY_BEGINS.match(start) else "lines"
         line, newline, _ = start.partition(NEWLINE)
         if not newline and len(line) <= self._limit:
+            self._object_begun = True
             return None
         return "jsonl" if _is_one_value(line, self._limit) else "json"
 

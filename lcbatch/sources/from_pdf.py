@@ -1,8 +1,8 @@
 """Text of a PDF, through pypdf; through pypdfium2 (an extra) where pypdf gives up.
 
-Measured on two manuals and the samples both find the same words. pypdf writes them more cleanly (pdfium puts U+FFFE where
-a word is hyphenated) and needs ten times the CPU, 0.4 s for 30 pages, which is little beside a model call. So the text is
-the same on every machine, whether the extra is installed or not.
+Measured on two manuals and the samples both find the same words. pypdf writes them more cleanly (pdfium puts U+FFFE
+where a word is hyphenated) and needs ten times the CPU, 0.4 s for 30 pages, which is little beside a model call. So
+the text is the same on every machine, whether the extra is installed or not.
 """
 
 from __future__ import annotations

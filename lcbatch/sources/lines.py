@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from lcbatch import jsontext
 from lcbatch.records import Item
-from lcbatch.sources.rows import item_of, parsed_item, too_large, undecodable
+from lcbatch.sources.rows import MAX_DEPTH, SHALLOW_BYTES, item_of, parsed_item, too_large, undecodable
 
 NEWLINE: Final = b"\n"
 
@@ -84,7 +84,7 @@ class JsonLines:
                     row = loads(line)
                 except ValueError:
                     row = None
-                if type(row) is dict:
+                if type(row) is dict and (len(line) < SHALLOW_BYTES or line.count(b"{") + line.count(b"[") < MAX_DEPTH):
                     items.append(item_of(row, f"{prefix}{number}"))
                 elif line and not line.isspace():
                     items.append(parsed_item(line, f"{prefix}{number}"))

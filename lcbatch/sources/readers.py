@@ -17,6 +17,10 @@ _BY_SUFFIX: Final = {".pdf": "pdf", ".docx": "docx", ".html": "html", ".htm": "h
 _BY_BEGINNING: Final = ((b"%PDF-", "pdf"), (b"PK\x03\x04", "docx"), (b"<!doctype html", "html"), (b"<html", "html"))
 _TEXT_SUFFIXES: Final = frozenset({".txt", ".text", ".md", ".markdown", ".rst"})
 
+_LOOK_CHARS: Final = 2000
+_MOST_BAD: Final = 0.05
+"""Share of bad characters above which a file without a text suffix is taken for pictures, archives and the like."""
+
 MAX_ROW_BYTES: Final = 64 * 1024 * 1024
 TIMEOUT_S: Final = 60.0
 
@@ -53,14 +57,16 @@ class DocumentText:
         if suffix in _BY_SUFFIX:
             return await self._extract(document, _BY_SUFFIX[suffix])
         raw = await self._bytes(document)
-        if suffix not in _TEXT_SUFFIXES:
-            head = raw[:64].lstrip().lower()
-            kind = next((kind for begins, kind in _BY_BEGINNING if head.startswith(begins.lower())), None)
-            if kind is not None:
-                return await self._extract(document, kind)
-        text = decode_text(raw, document.encoding)
-        if not text.strip():
-            raise unreadable(document, "there is no text in it", Kind.NO_TEXT)
+        if suffix in _TEXT_SUFFIXES:
+            return _text_of(raw, document)
+        head = raw[:64].lstrip().lower()
+        kind = next((kind for begins, kind in _BY_BEGINNING if head.startswith(begins.lower())), None)
+        if kind is not None:
+            return await self._extract(document, kind)
+        text = _text_of(raw, document)
+        beginning = text[:_LOOK_CHARS]
+        if beginning.count("\ufffd") > len(beginning) * _MOST_BAD:
+            raise unreadable(document, "does not look like text; unpack or convert it first")
         return text
 
     async def _bytes(self, document: Document) -> bytes:
@@ -84,6 +90,13 @@ class DocumentText:
         if answer.failure is not None:
             raise unreadable(document, answer.text, answer.failure)
         return answer.text
+
+
+def _text_of(raw: bytes, document: Document) -> str:
+    text = decode_text(raw, document.encoding)
+    if not text.strip():
+        raise unreadable(document, "there is no text in it", Kind.NO_TEXT)
+    return text
 
 
 def unreadable(document: Document, problem: str, kind: Kind = Kind.BAD_ROW) -> CallFailed:

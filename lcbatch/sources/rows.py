@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from lcbatch import jsontext
@@ -13,6 +14,13 @@ RAW_BYTES: Final = 64 * 1024
 
 SOURCE_FIELD: Final = "source"
 """Field of an unreadable row that says where it stood."""
+
+
+MAX_DEPTH: Final = 200
+"""orjson writes at most 254 levels and json not many more: a deeper row could be read, but never written again."""
+
+SHALLOW_BYTES: Final = 2 * MAX_DEPTH
+"""Text shorter than this cannot nest deeper: every level takes two brackets."""
 
 
 def item_of(row: dict[str, Json], place: str) -> Item:
@@ -41,9 +49,27 @@ def parsed_item(text: bytes | str, place: str) -> Item:
         value = jsontext.loads(text)
     except ValueError as problem:
         return bad_row(place, *_why_unparsed(text, problem), text)
+    if len(text) >= SHALLOW_BYTES and nests_too_deep(value):
+        return bad_row(place, f"nested deeper than {MAX_DEPTH} levels", "flatten it", text)
     if type(value) is dict:
         return item_of(value, place)
     return bad_row(place, f"a row must be a JSON object, this is {_kind_of(value)}", 'write it as {"text": ...}', text)
+
+
+def nests_too_deep(value: Json) -> bool:
+    """Whether a value has more than MAX_DEPTH levels. Takes time in proportion to its containers' sizes."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _members(outer) if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _members(value: Json) -> Iterable[Json]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def bad_row(place: str, problem: str, remedy: str, raw: bytes | str, *, source: str | None = None) -> Item:

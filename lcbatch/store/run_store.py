@@ -251,10 +251,11 @@ class RunStore:
 
     async def close(self) -> None:
         """Finish what waits and close, unless a write has failed: then nothing is touched."""
-        await self._writer.close()
         if not self.failed:
             self._reader.close()
             self._view_reader.close()
+        await self._writer.close()
+        if not self.failed:
             self._reserve.release()
 
 

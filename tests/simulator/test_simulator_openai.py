@@ -7,6 +7,7 @@ import json
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionToolParam
 
 from lcbatch.simulator.answers import answer_for
 from lcbatch.simulator.embeddings import embedding_for
@@ -15,9 +16,10 @@ from lcbatch.simulator.settings import Settings
 
 from .wire import chat
 
-TOOLS = [
-    {"type": "function", "function": {"name": "clock", "parameters": {"properties": {"zone": {"type": "string"}}}}}
-]
+CLOCK: ChatCompletionToolParam = {
+    "type": "function",
+    "function": {"name": "clock", "parameters": {"properties": {"zone": {"type": "string"}}}},
+}
 
 
 async def _talk(client: openai.AsyncOpenAI) -> None:
@@ -33,9 +35,12 @@ async def _talk(client: openai.AsyncOpenAI) -> None:
         said += chunk.choices[0].delta.content or ""
     assert said == answer_for(chat())
 
-    called = await client.chat.completions.create(model="sim", messages=messages, tools=TOOLS)  # type: ignore[call-overload]  plain JSON for its TypedDicts
-    assert [call.function.name for call in called.choices[0].message.tool_calls] == ["clock"]
-    assert "zone" in json.loads(called.choices[0].message.tool_calls[0].function.arguments)
+    called = await client.chat.completions.create(model="sim", messages=messages, tools=[CLOCK])
+    assert called.choices[0].finish_reason == "tool_calls"
+    [call] = called.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert call.function.name == "clock"
+    assert "zone" in json.loads(call.function.arguments)
 
     # Without a format the client asks for base64 and decodes it to 32-bit floats.
     vectors = await client.embeddings.create(model="e", input=["a", "b"], dimensions=8)

@@ -64,7 +64,7 @@ def test_a_signal_ends_it_with_exit_code_0_and_the_port_stands_in_its_file(tmp_p
         "--fault",
         "500=0.5",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603  our own
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         ready = process.stdout.readline()
         process.send_signal(signal.SIGINT)
@@ -72,6 +72,16 @@ def test_a_signal_ends_it_with_exit_code_0_and_the_port_stands_in_its_file(tmp_p
     assert ready == f"lcbatch simulator on http://127.0.0.1:{path.read_text().strip()}/v1\n"
     assert (process.returncode, said.count("\n")) == (0, 1)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_it_ends_when_whoever_started_it_is_gone() -> None:
+    command = [sys.executable, "-m", "lcbatch.simulator", "--until-stdin-ends"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdin.close()
+        assert process.wait(timeout=5) == 0
 
 
 @pytest.mark.parametrize(
@@ -95,7 +105,7 @@ def test_bad_usage_is_exit_2_with_the_reason(
 
 def test_importing_it_is_light() -> None:
     code = "import sys, lcbatch.simulator.cli, lcbatch.simulator.process; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603  our own
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     loaded = {name for name in done.stdout.split() if name.startswith("lcbatch.")}
     assert all(name.startswith("lcbatch.simulator") for name in loaded)
     assert not {"uvloop", "langchain_core", "openai", "httpx", "aiohttp", "pydantic", "numpy"} & set(

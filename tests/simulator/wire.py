@@ -9,11 +9,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import pytest
+import uvloop
+
 from lcbatch.simulator.server import Running, serve
 from lcbatch.simulator.settings import Settings
 
 T = TypeVar("T")
 Loop = Callable[[], asyncio.AbstractEventLoop] | None
+both_loops = pytest.mark.parametrize("loop", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 # Long enough for a busy machine; a test that waits this long has failed.
 PATIENCE_S = 5
 
@@ -106,3 +110,19 @@ def run(scenario: Callable[[Running], Awaitable[T]], settings: Settings | None =
 
     with asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(both())
+
+
+async def ledger(running: Running) -> list[dict[str, Any]]:
+    lines = (await ask(running.port, request("/ledger"))).body.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def faulty(fault: str, **more: Any) -> bytes:
+    return chat_request(f"[[fault:{fault}]]", **more)
+
+
+def answer_to(data: bytes, settings: Settings | None = None) -> tuple[Response, list[dict[str, Any]]]:
+    async def scenario(running: Running) -> tuple[Response, list[dict[str, Any]]]:
+        return await ask(running.port, data), await ledger(running)
+
+    return run(scenario, settings)
