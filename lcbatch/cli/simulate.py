@@ -9,4 +9,4 @@ def simulate(context: typer.Context) -> int:
     """A provider on loopback that speaks OpenAI's protocol, for rehearsals. See lcbatch simulate --help."""
     from lcbatch.simulator.cli import main  # noqa: PLC0415 - only this command needs it
 
-    return main(context.args)
+    return main(context.args, prog="lcbatch simulate")
