@@ -25,8 +25,8 @@ _ROW_GROUP_CHARS = 32 * 1024 * 1024
 class ParquetSink:
     """Replaces the whole file at each rebuild; appending asks for a rebuild when the run ends.
 
-    Columns are those of all rows, each of the narrowest type that holds all of its values, else JSON text (a string). An
-    output that is itself a list of numbers, as an embedding is, is list<float32>; other lists of numbers stay exact.
+    Columns are those of all rows, each of the narrowest type that holds all of its values, else JSON text (a string).
+    An output that is itself a list of numbers, as an embedding is, is list<float32>; other lists of numbers stay exact.
     What a row does not have is null.
     """
 

@@ -62,6 +62,7 @@ class Projector:
         self._view = sink.view
         self._stale = False
         self._appends = True
+        self._committed = STALE
         self._woken = 0
         self._shown = 0
         self._awake = asyncio.Event()
@@ -139,10 +140,10 @@ class Projector:
             await self._awake.wait()
             self._awake.clear()
             began_s = rhythm.clock()
-            moved = await self._advance()
+            await self._advance()
             # Rows that a view does not show must become safe too. The view of the answers sees to it, for one is
             # enough.
-            if moved or self._view.done:
+            if self._view.done or self._reported != self._committed:
                 await self._settle()
             left_s = rhythm.interval_s - (rhythm.clock() - began_s)
             if left_s > 0:
@@ -164,10 +165,10 @@ class Projector:
             self._stale = partial
         await self._settle()
 
-    async def _advance(self) -> bool:
-        """Append what stands. One at a time, whoever asks. Says whether there was anything."""
+    async def _advance(self) -> None:
+        """Append what stands. One at a time, whoever asks."""
         async with self._turn:
-            target, before = self._woken, self.position
+            target = self._woken
             if self._appends:
                 try:
                     await self._call(self._append_standing)
@@ -177,7 +178,6 @@ class Projector:
                     else:
                         self._stale, self._appends = True, False
             self._shown = max(self._shown, target)
-            return self.position != before
 
     def _append_standing(self) -> None:
         for group in self._store.entries(self._view, self.position):
@@ -198,8 +198,13 @@ class Projector:
 
     async def _settle(self) -> None:
         """Sync, then commit what was synced."""
-        state, position = await self._call(lambda: (self.sink.sync(), self.position))
-        await self._commit(self._view.name, STALE if self._stale else position, state)
+        state, position = await self._call(lambda: (self.sink.sync(), self._reported))
+        await self._commit(self._view.name, position, state)
+        self._committed = position
+
+    @property
+    def _reported(self) -> int:
+        return STALE if self._stale else self.position
 
     async def _call(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._entered(), function)

@@ -17,6 +17,8 @@ _MARKS: Final = (
 )
 """UTF-32 before UTF-16: the little-endian mark of the first begins with that of the second."""
 
+_UTF8: Final = frozenset({"utf-8", "utf-8-sig"})
+
 UNDECODABLE: Final = b"\xff"
 """Stands for bytes that are no text in the source's encoding: no UTF-8 has it, so the row that holds it fails."""
 
@@ -66,7 +68,7 @@ class Transcoder:
     def _begin(self, head: bytes) -> bytes:
         self._head = None
         mark, encoding = found if (found := mark_of(head)) else (b"", self._encoding)
-        if encoding not in {"utf-8", "utf-8-sig"}:
+        if encoding not in _UTF8:
             self._decoder = codecs.getincrementaldecoder(encoding)()
         return head.removeprefix(mark)
 
@@ -112,14 +114,15 @@ _EVERY_OTHER_NUL: Final = 0.3
 def decode_text(raw: bytes, encoding: str) -> str:
     """A whole document as text; never fails.
 
-    A byte order mark decides, else UTF-16 is recognised by its NULs, else it is `encoding`. Bad bytes and NULs become
-    U+FFFD; line ends become newlines.
+    A byte order mark decides, then `encoding`; where that is UTF-8, UTF-16 without a mark is recognised by its NULs.
+    Bad bytes and NULs become U+FFFD; line ends become newlines.
     """
     found = mark_of(raw)
     if found:
         text = raw[len(found[0]) :].decode(found[1], "replace")
     else:
-        text = raw.decode(_unmarked_utf16(raw) or encoding, "replace")
+        told = encoding not in _UTF8
+        text = raw.decode(encoding if told else _unmarked_utf16(raw) or encoding, "replace")
     return re.sub(r"\r\n?", "\n", text).replace("\0", "\ufffd")
 
 

@@ -120,7 +120,9 @@ class _Looking:
         blank = len(self._head) - len(self._head.lstrip())
         line = self._head.rfind(NEWLINE, 0, blank) + 1
         self._blank_lines += self._head.count(NEWLINE, 0, line)
-        del self._head[: max(line, min(blank, len(self._head) - _LONGEST_INDENT))]
+        del self._head[:line]
+        if blank - line == len(self._head):
+            del self._head[:-_LONGEST_INDENT]
 
     def _look(self) -> str | None:
         """The format, or None where more has to be seen."""

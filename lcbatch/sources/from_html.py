@@ -12,6 +12,8 @@ from lcbatch.sources.extract import Extraction, Unreadable
 
 _CHARSET: Final = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([\w-]{2,40})""", re.IGNORECASE)
 _LOOK_BYTES: Final = 4096
+_LITTLE_CHARS: Final = 200
+"""A main text shorter than this, on a page with much more, means that none was found: tables, lists, short notes."""
 
 
 def extract(asked: Extraction) -> str:
@@ -22,8 +24,11 @@ def extract(asked: Extraction) -> str:
         trafilatura = importlib.import_module("trafilatura")
     except ImportError as missing:
         raise Unreadable(f"reading HTML needs trafilatura ({missing})") from missing
-    text: str | None = trafilatura.extract(page, include_comments=False, include_tables=True)
-    return text or visible_text(page)
+    text: str = trafilatura.extract(page, include_comments=False, include_tables=True) or ""
+    if len(text) >= _LITTLE_CHARS:
+        return text
+    whole = visible_text(page)
+    return whole if len(whole) > 2 * len(text) else text
 
 
 def _decoded(raw: bytes, encoding: str) -> str:

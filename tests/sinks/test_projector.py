@@ -404,6 +404,20 @@ def test_the_errors_file_loses_rows_that_were_answered_since(tmp_path: Path) -> 
     play(scene)
 
 
+def test_rows_that_a_waiting_producer_appended_are_committed_all_the_same(tmp_path: Path) -> None:
+    async def scene() -> None:
+        store, ledger = FakeStore([entry(1, kind="timeout", message="slow")]), Ledger()
+        async with projector_of(errors_sink(tmp_path / "e.jsonl"), store, ledger) as projector:
+            await projector.start()
+            projector.wake()
+            await projector.caught_up()
+            assert ledger.position == 0
+            async with running(projector):
+                await until(lambda: ledger.position == 1)
+
+    play(scene)
+
+
 def test_stdout_begins_at_the_beginning_whatever_was_committed() -> None:
     async def scene() -> None:
         reader, writer = os.pipe()
