@@ -300,10 +300,15 @@ async def _bring_up_to_date(run: _Run, projectors: list[Projector]) -> None:
     if run.store.failed:
         return
     complete = run.complete and run.shutdown.reason is None
+    departed = await run.store.departed()
     for projector in projectors:
         if await run.store.is_stale(projector.sink.view):
             projector.mark_stale()
+        if departed:
+            await projector.discard(departed)
         await projector.finish(complete=complete)
+    if departed:
+        await run.store.forget_departed()
 
 
 def _failed_rows(run: _Run) -> LcbatchError | None:

@@ -70,7 +70,7 @@ class Table:
                 yield (self._begun_at if self._take_open() else self._number), line
                 continue
             if not self._open and (_QUOTE not in line or not self._ends_open(line, quoted=False)):
-                if line and not line.isspace():
+                if line.strip(b" \r"):  # a tab is a delimiter, not a blank
                     yield self._number, line
                 continue
             self._begun_at = self._begun_at if self._open else self._number
@@ -115,6 +115,8 @@ class Table:
             self._quote_opens = self._delimiter.encode() + _QUOTE
 
     def _read_header(self, record: bytes) -> None:
+        if len(record) > self._limit:
+            raise UsageError(f"{self._name}: the header is larger than a row may be", hint="is this a table at all?")
         self._settle_delimiter(record)
         try:
             header = next(csv.reader([record.decode()], delimiter=self._delimiter))

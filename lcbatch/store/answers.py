@@ -9,7 +9,7 @@ from typing import Any
 
 from lcbatch import jsontext
 from lcbatch.errors import TRANSIENT, Kind
-from lcbatch.ports import View
+from lcbatch.ports import Order, View
 from lcbatch.records import Account, Done, Json, Outcome, Reply, Row, Usage
 from lcbatch.store.placing import mark_stale
 
@@ -112,8 +112,23 @@ def standing_count(connection: sqlite3.Connection) -> int:
 def drop(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
     """These rows leave the output; their answers stay."""
     if row_ids:
-        connection.executemany("DELETE FROM standing WHERE row_id = ?", [(row_id,) for row_id in row_ids])
+        numbers = [(row_id,) for row_id in row_ids]
+        connection.executemany(
+            "INSERT OR IGNORE INTO departed SELECT id FROM rows WHERE row_id = ? AND id IS NOT NULL", numbers
+        )
+        connection.executemany("DELETE FROM standing WHERE row_id = ?", numbers)
         connection.execute("UPDATE projections SET changes = changes + 1")
+
+
+def departed(connection: sqlite3.Connection) -> list[str]:
+    """Ids of rows that left the output, where no row that stands has the same one."""
+    query = "SELECT id FROM departed WHERE id NOT IN (SELECT id FROM standing JOIN rows USING (row_id) WHERE id IS NOT NULL)"
+    return [columns[0] for columns in connection.execute(query)]
+
+
+def forget_departed(connection: sqlite3.Connection) -> None:
+    """The sinks have taken them out."""
+    connection.execute("DELETE FROM departed")
 
 
 def failed_rows(connection: sqlite3.Connection, kinds: frozenset[Kind] | None) -> list[tuple[int, str]]:
@@ -271,10 +286,10 @@ def take_in(connection: sqlite3.Connection, lines: Iterable[Json]) -> int:
 def load_projection(connection: sqlite3.Connection, view: View, options: str) -> tuple[int, str | None, bool]:
     """(position, sink's state, stale) of a projection, which is noted with these options; other ones make it stale."""
     connection.execute(
-        "INSERT INTO projections VALUES (?, 0, NULL, ?, ?, ?, 0, 0, 0) ON CONFLICT (name) DO UPDATE SET "
+        "INSERT INTO projections VALUES (?, 0, NULL, ?, ?, ?, ?, 0, 0, 0) ON CONFLICT (name) DO UPDATE SET "
         "changes = changes + (options <> excluded.options), options = excluded.options, "
-        "shows_done = excluded.shows_done, shows_failed = excluded.shows_failed",
-        (view.name, options, view.done, view.failed),
+        "shows_done = excluded.shows_done, shows_failed = excluded.shows_failed, by_input = excluded.by_input",
+        (view.name, options, view.done, view.failed, view.order is Order.INPUT),
     )
     position, state, stale = connection.execute(
         "SELECT position, state, changes > rebuilt FROM projections WHERE name = ?", (view.name,)

@@ -136,6 +136,7 @@ class Placing:
         )
         if self.ordinal == self._old_size:
             return
+        connection.execute("UPDATE projections SET changes = changes + 1 WHERE by_input")
         self.generation = self._old_generation + 1
         connection.execute(
             "INSERT INTO places SELECT ?, ordinal, row_id FROM places WHERE generation = ? AND ordinal < ?",
@@ -168,6 +169,10 @@ class Placing:
         self.ordinal += 1
         if found.whole != keyed.whole:
             connection.execute(
+                "INSERT OR IGNORE INTO departed SELECT id FROM rows WHERE row_id = ? AND id IS NOT NULL AND id IS NOT ?",
+                (found.row_id, keyed.item.id),
+            )
+            connection.execute(
                 "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = ? WHERE row_id = ?",
                 (keyed.whole, *_columns(keyed), found.row_id),
             )
@@ -186,7 +191,7 @@ class Placing:
     def _recall(self, connection: sqlite3.Connection, found: _Found) -> None:
         """Let the best answer stand that this chain accepts, if the row was answered before."""
         answer = connection.execute(
-            "SELECT chain_id, sample, done, kind FROM answers JOIN accepts ON accepts.other_id = answers.chain_id "
+            "SELECT answers.chain_id, sample, done, kind FROM answers JOIN accepts ON accepts.other_id = answers.chain_id "
             "WHERE row_id = ? AND accepts.chain_id = ? "
             "ORDER BY done DESC, answers.chain_id = accepts.chain_id DESC, finished_at DESC LIMIT 1",
             (found.row_id, self._chain_id),

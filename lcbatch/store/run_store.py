@@ -166,6 +166,14 @@ class RunStore:
 
         await self._writer.submit(work)
 
+    async def departed(self) -> list[str]:
+        """Ids of rows that left the output and are perhaps still in a sink."""
+        return await self._writer.submit(answers.departed)
+
+    async def forget_departed(self) -> None:
+        """No sink holds them any more."""
+        await self._writer.submit(answers.forget_departed)
+
     # --- rows from the store alone
 
     async def requeue(self, kinds: frozenset[Kind] | None) -> int:

@@ -7,6 +7,7 @@
     answers     how a row ended under a chain: one per (row, chain, sample); never deleted
     replies     single calls' answers, by request; never deleted, `superseded` once asked anew on purpose
     standing    which answer stands in the output for a row, numbered in the order in which they came to stand
+    departed    ids of rows that left the output, until the sinks have taken them out
     projections how far each sink has come, and what it needs to find that place again; `changes` counts what happened to rows
                 that were shown already, `rebuilt` is that count at the last rebuild, `rebuilding` at the one under way
     runs        who ran, when, from which boot, and how it ended
@@ -51,9 +52,10 @@ CREATE TABLE replies (
 CREATE UNIQUE INDEX replies_by_row ON replies (row_id, request_key);
 CREATE TABLE standing (row_id INTEGER PRIMARY KEY, chain_id INTEGER NOT NULL, sample INTEGER NOT NULL, seq INTEGER NOT NULL);
 CREATE UNIQUE INDEX standing_by_seq ON standing (seq);
+CREATE TABLE departed (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE projections (
     name TEXT PRIMARY KEY, position INTEGER NOT NULL, state TEXT, options TEXT NOT NULL,
-    shows_done INTEGER NOT NULL, shows_failed INTEGER NOT NULL,
+    shows_done INTEGER NOT NULL, shows_failed INTEGER NOT NULL, by_input INTEGER NOT NULL,
     changes INTEGER NOT NULL, rebuilding INTEGER NOT NULL, rebuilt INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE runs (
@@ -63,7 +65,7 @@ CREATE TABLE runs (
 INSERT INTO meta VALUES ('generation', '1');
 """
 
-_PAGE_CACHE_KIB = 4096
+_PAGE_CACHE_KIB = 2048
 """Per connection. Bounded, so that a store of a million rows takes no more memory than one of a thousand."""
 
 _BUSY_TIMEOUT_MS = 10_000

@@ -15,6 +15,7 @@ NOTE_HERE: Final = "\ue002"
 """Stands where a footnote or citation mark was: a sentence that reads "as shown in [3]." has a hole there."""
 
 _MARKS = re.compile(f"[{CODE_OPEN}{CODE_CLOSE}{NOTE_HERE}]")
+_EMPTIED = re.compile(rf"\s*[(\[][{NOTE_HERE}\s,;]+[)\]]")
 _ROLE = re.compile(r":([A-Za-z][\w+.:-]{0,40}):`([^`]{1,400})`|`([^`]{1,400})`:([A-Za-z][\w+.-]{0,40}):")
 _TITLED = re.compile(r"(.*?)\s*<[^<>]*>", re.DOTALL)
 _REFERENCE = re.compile(r"`([^`]{1,400})`__?(?!\w)")
@@ -63,6 +64,8 @@ def strip_inline(text: str) -> str:
 
 def plain(text: str) -> str:
     """Take out the marks of inline code and of notes."""
+    if NOTE_HERE in text:
+        text = _EMPTIED.sub("", text)
     return _MARKS.sub("", text)
 
 

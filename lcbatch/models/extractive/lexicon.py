@@ -24,7 +24,7 @@ class Lexicon:
     """Words, without their final stop, that are followed by a stop in the middle of a sentence."""
     connectives: tuple[str, ...] = ()
     """Openings that lean on the sentence before: an extract that starts so dangles."""
-    anaphors: tuple[str, ...] = ()
+    anaphors: frozenset[str] = frozenset()
     """Openings that point to something named earlier."""
     selves: frozenset[str] = frozenset()
     """Nouns by which a document speaks of itself ("this report ...")."""
@@ -39,7 +39,7 @@ def _lexicon(code: str, names: str, *, stop: str = "", abbr: str = "", lean: str
         stopwords=frozenset(stop.split()),
         abbreviations=frozenset(abbr.split()),
         connectives=tuple(part.strip() for part in lean.split(",") if part.strip()),
-        anaphors=tuple(point.split()),
+        anaphors=frozenset(point.split()),
         selves=frozenset(me.split()),
         ordinal_stop=code in {"de", "nl", "sv", "pl"},
     )
@@ -74,7 +74,7 @@ LANGUAGES: Final[dict[str, Lexicon]] = {
             "from this, by doing, given this, doing so, if so, if not, once this, like this, one of these, some of these, "
             "each of these, all of these, all this, most of these, none of these, both of these",
             point="this these that those it they he she his her its their such both each him them",
-            me="document paper article report proposal specification study chapter book guide essay thesis memo standard survey tutorial review note policy handbook manual",
+            me="document paper article report proposal specification study chapter book guide essay thesis memo survey tutorial manual",
         ),
         _lexicon(
             "de",

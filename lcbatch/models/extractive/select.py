@@ -14,10 +14,13 @@ from .rank import Vector, cosine
 RELEVANCE: Final = 0.8
 """MMR's lambda: the weight of the score against the likeness to what is chosen already."""
 
+REDUNDANT: Final = 0.6
+"""A sentence so like a chosen one says it again; it is passed over however well it scores."""
+
 OVERRUN: Final = 1.1
 """A summary is at most this many times as long as asked."""
 
-ENOUGH: Final = 0.95
+ENOUGH: Final = 0.9
 """From this share of the length on nothing more is looked for: the next sentence would only be the best that is short."""
 
 POOL: Final = 400
@@ -72,7 +75,7 @@ class _Selection:
         """
         likeness = {i: max((self._likeness(i, j) for j in self.chosen), default=0.0) for i in pool}
         while self.words < enough:
-            best = max((i for i in pool if self._may(i, leaning=leaning)), key=lambda i: self._worth(i, likeness[i]), default=None)
+            best = max((i for i in pool if self._may(i, likeness[i], leaning=leaning)), key=lambda i: self._worth(i, likeness[i]), default=None)
             if best is None:
                 return
             self.chosen.append(best)
@@ -80,9 +83,9 @@ class _Selection:
             for i in pool:
                 likeness[i] = max(likeness[i], self._likeness(i, best))
 
-    def _may(self, i: int, *, leaning: bool) -> bool:
+    def _may(self, i: int, likeness: float, *, leaning: bool) -> bool:
         candidate = self._candidates[i]
-        if i in self.chosen or self.words + candidate.words > self._limit:
+        if i in self.chosen or self.words + candidate.words > self._limit or likeness > REDUNDANT:
             return False
         return leaning or candidate.leans_on is None or candidate.leans_on in self.chosen
 

@@ -21,6 +21,9 @@ _GREEK_STOP = re.compile(f"(?:[.!?…;\u037e]+[{_CLOSERS}]*(?=\\s|$))")
 _LAST_WORD = re.compile(r"[^\s(\[{\"'“‘«„—]+$")  # noqa: RUF001
 _CODE_SPAN = re.compile(f"{CODE_OPEN}[^{CODE_CLOSE}]*{CODE_CLOSE}")
 
+_MAY_END: Final = frozenset("etc inc ltd co corp usw u.s u.k a.m p.m jr sr т.д т.п κλπ κ.λπ enz osv itd itp".split())
+"""Abbreviations that often stand at a sentence's end."""
+
 MAX_ORDINAL_DIGITS: Final = 2
 """German "3. Oktober" and "19. Jahrhundert"; a longer number before a stop is a year or an amount and may end a sentence."""
 
@@ -64,8 +67,13 @@ def _is_inner_stop(before: str, after: str, lexicon: Lexicon) -> bool:
     if lowered in UNIVERSAL_ABBREVIATIONS or lowered in lexicon.abbreviations:
         # An abbreviation may also end the sentence; then a function word with a capital opens the next.
         opener = after.split(maxsplit=1)[0].lower() if after else ""
-        final = lowered in {"etc", "inc", "ltd", "co", "corp", "usw", "u.s", "u.k", "a.m", "p.m", "jr", "sr", "т.д", "т.п", "κλπ", "κ.λπ"}
-        return not (final and (opener in lexicon.stopwords or lowered == "etc"))
+        return not (lowered in _MAY_END and (opener in lexicon.stopwords or lowered == "etc"))
     if len(word) == 1 and word.isalpha() and word.isupper() and word != "I":
         return after[:1].isupper()
     return lexicon.ordinal_stop and word.isdigit() and len(word) <= MAX_ORDINAL_DIGITS
+
+
+def ends_inside(sentence: str, lexicon: Lexicon) -> bool:
+    """Whether a paragraph broke off at an abbreviation, as before an example in a block of its own ("..., e.g.")."""
+    word = sentence.rstrip(".").rpartition(" ")[2].lower().lstrip("(")
+    return sentence.endswith(".") and word in lexicon.abbreviations and "." in word and word not in _MAY_END

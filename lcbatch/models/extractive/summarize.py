@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .cues import Weights, dangles, has_hole, is_apparatus, is_quotable, prior
+from .cues import Place, Weights, dangles, has_hole, is_apparatus, is_quotable, prior
 from .inline import plain
 from .language import count_words, lexicon_for, terms
 from .lexicon import Lexicon
 from .markup import Block, Document, strip_markup
-from .rank import Vector, cosine, lexrank, tfidf
+from .rank import Vector, centrality, cosine, lexrank, tfidf
 from .sentences import split_sentences
 from .select import RELEVANCE, Candidate, choose
 
@@ -102,17 +102,19 @@ def _readable(document: Document, lexicon: Lexicon, words: int, weights: Weights
 
 
 def _sentences(blocks: Sequence[Block], lexicon: Lexicon, weights: Weights, *, strict: bool) -> Iterator[_Sentence]:
+    heading = None
     for number, block in enumerate(blocks):
+        opens_section, heading = block.heading != heading, block.heading
         for place, marked in enumerate(split_sentences(block.text, lexicon)):
             text = plain(marked)
             words = count_words(text)
-            if not text or not is_quotable(marked, words, strict=strict) or (strict and has_hole(marked, lexicon)):
+            if not text or not is_quotable(marked, words, lexicon, strict=strict) or (strict and has_hole(marked, lexicon)):
                 continue
             yield _Sentence(
                 text=text,
                 terms=terms(text, lexicon),
                 words=max(words, 0.5),
-                prior=prior(marked, block, number=number, place=place, lexicon=lexicon, weights=weights),
+                prior=prior(marked, block, Place(number, place, opens_section=opens_section), lexicon, weights),
                 leans=dangles(text, lexicon),
                 block=number,
                 place=place,
@@ -123,7 +125,8 @@ def _scores(sentences: Sequence[_Sentence], vectors: Sequence[Vector], weights: 
     """Rank times cues, 1 for the best; `vectors` ends with those of the title and the focus."""
     *bodies, title, focus = vectors
     about = [cosine(body, focus) for body in bodies]
-    ranks = lexrank(bodies, about, FOCUS_DAMPING) if any(about) else lexrank(bodies, [1.0] * len(bodies))
+    central = centrality([sentence.terms for sentence in sentences], bodies)
+    ranks = lexrank(bodies, about, FOCUS_DAMPING) if any(about) else central
     scores = [
         rank * sentence.prior * (1 + weights.title * cosine(body, title))
         for rank, sentence, body in zip(ranks, sentences, bodies, strict=True)

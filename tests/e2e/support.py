@@ -1,0 +1,101 @@
+"""What end-to-end tests share: the CLI as a subprocess, runs through the Python API, and the simulator's ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lcbatch import Job
+from lcbatch.app import Report, run_job
+from lcbatch.simulator.process import SimulatorProcess
+from lcbatch.world import World, library_world
+
+MODEL = "openai:sim"
+_MOST_S = 120
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """A cron-like environment: nothing of the caller's but PATH, and a home of its own."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
+        "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
+        **more,
+    }
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The command line that runs lcbatch."""
+    return [sys.executable, "-m", "lcbatch", *map(str, arguments)]
+
+
+def cli(
+    *arguments: str | Path, cwd: Path, stdin: str | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run lcbatch to its end."""
+    return subprocess.run(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(cwd, **(env or {})),
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        timeout=_MOST_S,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A provider, and a folder to work in."""
+
+    provider: SimulatorProcess
+    folder: Path
+
+    def job(self, *inputs: str, **options: Any) -> Job:
+        """A job against the provider."""
+        given = {"model": MODEL, "base_url": self.provider.base_url, "prompt": "Say {text}", "progress": "none"}
+        paths = [str(self.folder / name) for name in inputs]
+        output = str(self.folder / options.pop("output", "out.jsonl"))
+        return Job.of(*paths, **{**given, **options, "output": output})
+
+    async def run(self, *inputs: str, **options: Any) -> Report:
+        """Run such a job inside this process."""
+        return await run_job(self.job(*inputs, **options), self.world())
+
+    def world(self) -> World:
+        """Outside of a library call, with a state folder of its own."""
+        with Path(os.devnull).open("w") as silent:
+            return replace(library_world(), env=environment(self.folder), stderr=silent)
+
+    def write(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Write JSON lines."""
+        path = self.folder / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    def output(self, name: str = "out.jsonl") -> list[dict[str, Any]]:
+        """Read JSON lines."""
+        return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
+
+    def billed(self) -> list[dict[str, Any]]:
+        """Every billed call so far."""
+        return list(self.provider.ledger())
+
+
+def texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The field `text` of each row, sorted."""
+    return sorted(str(row["text"]) for row in rows)
+
+
+def rows_of(*words: str) -> list[dict[str, str]]:
+    """Rows without ids."""
+    return [{"text": word} for word in words]
