@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -181,7 +181,7 @@ async def _to_its_end(run: _Run, retry: Retry | None) -> LcbatchError | None:
     return run.shutdown.reason or _failed_rows(run)
 
 
-async def _plan(run: _Run, retry: Retry | None) -> AsyncIterator[Row]:
+async def _plan(run: _Run, retry: Retry | None) -> AsyncGenerator[Row]:
     """The rows to run. On a store that holds rows the whole input is placed first, or refused untouched."""
     if run.source is None:
         return await _requeued(run, retry or Retry())
@@ -208,14 +208,18 @@ async def _plan(run: _Run, retry: Retry | None) -> AsyncIterator[Row]:
     return _completing(run, plan)
 
 
-async def _completing(run: _Run, plan: Plan) -> AsyncIterator[Row]:
-    """The plan's rows; notes whether they were all of them."""
-    async for row in plan.rows():
-        yield row
-    run.complete = plan.exhausted
+async def _completing(run: _Run, plan: Plan) -> AsyncGenerator[Row]:
+    """The plan's rows; notes whether they were all of them. What is wrong with the input stops the run in order."""
+    try:
+        async with aclosing(plan.rows()) as rows:
+            async for row in rows:
+                yield row
+        run.complete = plan.exhausted
+    except LcbatchError as error:
+        run.shutdown.request(error)
 
 
-async def _requeued(run: _Run, retry: Retry) -> AsyncIterator[Row]:
+async def _requeued(run: _Run, retry: Retry) -> AsyncGenerator[Row]:
     lineage = await run.store.lineage(Plan.identity_of(run.chain))
     await run.store.answer_with(lineage)
     count = await run.store.requeue(retry.kinds)
@@ -224,10 +228,11 @@ async def _requeued(run: _Run, retry: Retry) -> AsyncIterator[Row]:
     return _flat(run.store.pending(only_requeued=True))
 
 
-async def _flat(pages: AsyncIterator[list[Row]]) -> AsyncIterator[Row]:
-    async for page in pages:
-        for row in page:
-            yield row
+async def _flat(pages: AsyncGenerator[list[Row]]) -> AsyncGenerator[Row]:
+    async with aclosing(pages):
+        async for page in pages:
+            for row in page:
+                yield row
 
 
 async def _begin(run: _Run) -> None:
@@ -269,7 +274,7 @@ async def _watched(projector: Projector, shutdown: Shutdown) -> None:
         shutdown.request(error)
 
 
-async def _run_rows(run: _Run, rows: AsyncIterator[Row], projectors: list[Projector]) -> None:
+async def _run_rows(run: _Run, rows: AsyncGenerator[Row], projectors: list[Projector]) -> None:
     job, world = run.job, run.world
     rules = StopRules(
         model=run.model.label if run.model else "the model",
@@ -278,6 +283,8 @@ async def _run_rows(run: _Run, rows: AsyncIterator[Row], projectors: list[Projec
         row_models=model_name(job) is None,
     )
     async with AsyncExitStack() as stack:
+        if run.source is not None and run.source.rereadable and not run.store.holds_rows:
+            stack.callback(asyncio.create_task(_count(run)).cancel)
         read = await stack.enter_async_context(DocumentText(max_row_bytes=job.input.max_row_bytes))
         if job.run.max_time is not None:
             error = TimeIsUp("--max-time has passed", hint="run the same command again to continue")
@@ -292,7 +299,21 @@ async def _run_rows(run: _Run, rows: AsyncIterator[Row], projectors: list[Projec
             clock=world.clock,
             emit=run.fanout.emit,
         )
-        await pipeline.run(parts, rows)
+        async with aclosing(rows):
+            await pipeline.run(parts, rows)
+
+
+async def _count(run: _Run) -> None:
+    """How many rows there will be, for whoever watches: the input read once more, for its number alone."""
+    rows = 0
+    try:
+        async with aclosing(_source(run.job, run.world, run.place).batches()) as batches:
+            async for batch in batches:
+                rows += len(batch)
+                await asyncio.sleep(0)
+    except LcbatchError:
+        return  # the reading that places the rows says what is wrong with them
+    run.fanout.emit(InputSize(rows))
 
 
 async def _bring_up_to_date(run: _Run, projectors: list[Projector]) -> None:
@@ -317,7 +338,12 @@ def _failed_rows(run: _Run) -> LcbatchError | None:
     if not fails(run.job.run.fail_on, failed_new=rows.failed, failed=failed, rows=rows.settled):
         return None
     where = f"; they stand in {run.place.errors}" if run.place.errors else ""
-    return RowsFailed(f"{failed} rows failed{where}", hint="lcbatch retry OUT runs them again")
+    what = "1 row failed" if failed == 1 else f"{failed} rows failed"
+    if run.place.is_temporary:
+        hint = f"what was answered is kept in {run.place.store}, and the same command again takes it from there"
+    else:
+        hint = f"run them again with lcbatch retry {run.job.output.output}"
+    return RowsFailed(what + where, hint=hint)
 
 
 def _continue_with(run: _Run, exit_code: int) -> str:

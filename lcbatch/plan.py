@@ -7,12 +7,13 @@ is touched, and taken back whole when it is refused.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from lcbatch import jsontext
 from lcbatch.errors import ConfigError, Failure, Kind, LcbatchError, RefusedError, UsageError
-from lcbatch.events import InputRead, InputSize, RowsPlanned
+from lcbatch.events import InputRead, InputSize, Notice, RowsPlanned
 from lcbatch.job import Job, suggestion
 from lcbatch.ports import Chain, Emit, Keyed, Placed, Source, State
 from lcbatch.records import RAW_FIELD, Fields, Item, Json, Row
@@ -64,42 +65,47 @@ class Plan:
         """The chain's identity as the store keeps it: with the fields that it uses, which decide the rows' keys."""
         return {**chain.identity, "uses": sorted(chain.uses) if chain.uses is not None else None}
 
-    async def rows(self) -> AsyncIterator[Row]:
+    async def rows(self) -> AsyncGenerator[Row]:
         """The rows to run, in input order, no more than --limit."""
         limit = self.job.run.limit
         pages = self._placed_pages() if self.to_the_end else self._streamed_pages()
-        async for page in pages:
-            for row in page:
-                if limit is not None and self._called >= limit:
-                    return
-                self._called += 1
-                yield row
+        async with aclosing(pages):
+            async for page in pages:
+                for row in page:
+                    if limit is not None and self._called >= limit:
+                        return
+                    self._called += 1
+                    yield row
         self.exhausted = True
 
     async def place_everything(self) -> None:
         """Place the whole input in the transaction that is held. Raises RefusedError, ConfigError, UsageError."""
         await self.store.begin_placing()
-        async for _ in self._place():
-            if reason := self.stop_reason():
-                raise reason
+        async with aclosing(self._place()) as placing:
+            async for _ in placing:
+                if reason := self.stop_reason():
+                    raise reason
         await self._finish_reading()
 
-    async def _placed_pages(self) -> AsyncIterator[list[Row]]:
-        async for page in self.store.pending():
-            yield page
+    async def _placed_pages(self) -> AsyncGenerator[list[Row]]:
+        async with aclosing(self.store.pending()) as pages:
+            async for page in pages:
+                yield page
 
-    async def _streamed_pages(self) -> AsyncIterator[list[Row]]:
+    async def _streamed_pages(self) -> AsyncGenerator[list[Row]]:
         await self.store.begin_placing()
-        async for placed in self._place():
-            yield [one.row for one in placed if one.row is not None]
+        async with aclosing(self._place()) as placing:
+            async for placed in placing:
+                yield [one.row for one in placed if one.row is not None]
         await self._finish_reading()
 
-    async def _place(self) -> AsyncIterator[list[Placed]]:
-        async for batch in self._checked_batches():
-            placed = await self.store.place([self._keyed(item) for item in batch])
-            self.rows_read += len(batch)
-            self.emit(_tally(placed))
-            yield placed
+    async def _place(self) -> AsyncGenerator[list[Placed]]:
+        async with aclosing(self._checked_batches()) as batches:
+            async for batch in batches:
+                placed = await self.store.place([self._keyed(item) for item in batch])
+                self.rows_read += len(batch)
+                self.emit(_tally(placed))
+                yield placed
 
     async def _finish_reading(self) -> None:
         """The input has been read to its end: what is gone from it is judged, and leaves the output."""
@@ -114,22 +120,25 @@ class Plan:
             drop = []
         await self.store.end_placing(drop)
         self.to_the_end = True
+        if not self.rows_read:
+            self.emit(Notice("there are no rows in the input"))
         self.emit(RowsPlanned(gone=len(drop)))
         self.emit(InputRead(self.rows_read, to_the_end=True, passed_over=self.source.passed_over))
         self.emit(InputSize(self.rows_read))
 
-    async def _checked_batches(self) -> AsyncIterator[list[Item]]:
+    async def _checked_batches(self) -> AsyncGenerator[list[Item]]:
         """The source's batches, held back until one row has all that the chain needs."""
         held: list[Item] = []
         fits = False
-        async for batch in self.source.batches():
-            held += [self._judged(item) for item in batch]
-            fits = fits or any(item.failure is None for item in held)
-            if fits or len(held) >= _HEAD_ROWS:
-                self._check_head(held, fits=fits)
-                yield held
-                held = []
-                fits = True
+        async with aclosing(self.source.batches()) as batches:
+            async for batch in batches:
+                held += [self._judged(item) for item in batch]
+                fits = fits or any(item.failure is None for item in held)
+                if fits or len(held) >= _HEAD_ROWS:
+                    self._check_head(held, fits=fits)
+                    yield held
+                    held = []
+                    fits = True
         if held:
             self._check_head(held, fits=fits)
             yield held

@@ -5,7 +5,7 @@ A room implements what stands here and never imports another room; `wiring.py` a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -41,11 +41,11 @@ class Source(Protocol):
     @property
     def passed_over(self) -> int: ...
 
-    def batches(self) -> AsyncIterator[list[Item]]: ...
+    def batches(self) -> AsyncGenerator[list[Item]]: ...
 
 
 class DocumentReader(Protocol):
-    """Turns a document's file into text. Raises RowUnreadable (of its room) never: a failure comes as CallFailed."""
+    """Turns a document's file into text. What cannot be read comes as CallFailed with the row's verdict."""
 
     async def __call__(self, document: Document) -> str: ...
 

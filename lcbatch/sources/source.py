@@ -36,7 +36,7 @@ class Inputs:
         self._parts = parts
         self._walks = walks
 
-    async def batches(self) -> AsyncIterator[list[Item]]:
+    async def batches(self) -> AsyncGenerator[list[Item]]:
         """Batches of at most 256 items. Cancelling, or closing the iterator, closes what is open."""
         await asyncio.to_thread(_check_folders, self._walks)
         for part in self._parts:

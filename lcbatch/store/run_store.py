@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +189,7 @@ class RunStore:
 
         return await self._writer.submit(work)
 
-    async def pending(self, *, only_requeued: bool = False) -> AsyncIterator[list[Row]]:
+    async def pending(self, *, only_requeued: bool = False) -> AsyncGenerator[list[Row]]:
         """Placed rows that do not stand yet, in input order, a page at a time. What ends meanwhile is not repeated."""
         after = -1
         while True:

@@ -24,6 +24,8 @@ class Lexicon:
     """Words, without their final stop, that are followed by a stop in the middle of a sentence."""
     connectives: tuple[str, ...] = ()
     """Openings that lean on the sentence before: an extract that starts so dangles."""
+    openings: tuple[str, ...] = ()
+    """The connectives, each with the space after it."""
     anaphors: frozenset[str] = frozenset()
     """Openings that point to something named earlier."""
     selves: frozenset[str] = frozenset()
@@ -33,12 +35,14 @@ class Lexicon:
 
 
 def _lexicon(code: str, names: str, *, stop: str = "", abbr: str = "", lean: str = "", point: str = "", me: str = "") -> Lexicon:
+    leaning = tuple(part.strip() for part in lean.split(",") if part.strip())
     return Lexicon(
         code=code,
         names=frozenset(names.split()),
         stopwords=frozenset(stop.split()),
         abbreviations=frozenset(abbr.split()),
-        connectives=tuple(part.strip() for part in lean.split(",") if part.strip()),
+        connectives=leaning,
+        openings=tuple(f"{connective} " for connective in leaning),
         anaphors=frozenset(point.split()),
         selves=frozenset(me.split()),
         ordinal_stop=code in {"de", "nl", "sv", "pl"},

@@ -14,7 +14,7 @@ from .rank import Vector, cosine
 RELEVANCE: Final = 0.8
 """MMR's lambda: the weight of the score against the likeness to what is chosen already."""
 
-REDUNDANT: Final = 0.6
+REDUNDANT: Final = 0.5
 """A sentence so like a chosen one says it again; it is passed over however well it scores."""
 
 OVERRUN: Final = 1.1

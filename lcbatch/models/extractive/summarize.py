@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .cues import Place, Weights, dangles, has_hole, is_apparatus, is_quotable, prior
+from .cues import Place, Weights, prior
+from .fitness import dangles, is_apparatus, is_quotable
 from .inline import plain
 from .language import count_words, lexicon_for, terms
 from .lexicon import Lexicon
@@ -108,7 +109,7 @@ def _sentences(blocks: Sequence[Block], lexicon: Lexicon, weights: Weights, *, s
         for place, marked in enumerate(split_sentences(block.text, lexicon)):
             text = plain(marked)
             words = count_words(text)
-            if not text or not is_quotable(marked, words, lexicon, strict=strict) or (strict and has_hole(marked, lexicon)):
+            if not text or not is_quotable(marked, words, lexicon, strict=strict):
                 continue
             yield _Sentence(
                 text=text,
