@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lcbatch import pipeline
-from lcbatch.errors import CONTINUABLE, Kind, LcbatchError, OutputFailed, RowsFailed, TimeIsUp, exit_code_of
+from lcbatch.errors import CONTINUABLE, Kind, LcbatchError, RowsFailed, TimeIsUp, exit_code_of
 from lcbatch.events import InputSize, Notice, RunFinished, RunStarted
 from lcbatch.execute.local import LocalExecutor
 from lcbatch.execute.shutdown import Shutdown, on_time
@@ -108,7 +109,9 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
     stats = Stats(max_rows=job.run.limit)
     fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
     around = Surroundings(world.env, world.clock, fanout.emit)
-    sinks = [open_sink(job.output, task=job.task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)]
+    sinks = [
+        open_sink(job.output, task=job.task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)
+    ]
     if place.errors is not None:
         sinks.append(errors_sink(place.errors))
     source = None if from_store else Peeked(_source(job, world, place))
@@ -146,15 +149,13 @@ async def _row_model(job: Job, source: Peeked | None) -> str | None:
 
 def _source(job: Job, world: World, place: Place) -> Source:
     documents = job.task == SUMMARIZE
-    return open_source(
-        job.inputs, job.input, documents=documents, own_outputs=place.own_files(), stdin=world.stdin
-    )
+    return open_source(job.inputs, job.input, documents=documents, own_outputs=place.own_files(), stdin=world.stdin)
 
 
 def _display(job: Job, world: World, stats: Stats) -> Display:
-    return make_observer(
-        job.display.progress, stats, stream=world.stderr, is_terminal=world.stderr_is_terminal, clock=world.clock
-    )
+    answers_there_too = job.output.output is None and world.stdout_is_terminal
+    is_terminal = world.stderr_is_terminal and not answers_there_too
+    return make_observer(job.display.progress, stats, stream=world.stderr, is_terminal=is_terminal, clock=world.clock)
 
 
 @asynccontextmanager
@@ -350,7 +351,12 @@ def _continue_with(run: _Run, exit_code: int) -> str:
     """The command that goes on from here, "" when there is nothing left to do."""
     rows = run.stats.snapshot(run.world.clock()).rows
     if exit_code in CONTINUABLE or (exit_code not in {0, 3} and run.begun) or rows.left:
-        return run.world.command
+        return _without_fresh(run.world.command)
     if (rows.failed or rows.failed_before) and run.job.output.output is not None:
         return f"lcbatch retry {run.job.output.output}"
     return ""
+
+
+def _without_fresh(command: str) -> str:
+    """The command for going on: --fresh would begin anew."""
+    return shlex.join(word for word in shlex.split(command) if word != "--fresh")

@@ -71,7 +71,7 @@ class Failure:
     status: int | None = None
 
 
-class CallFailed(Exception):  # noqa: N818 - reads as what happened; it never ends a run
+class CallFailed(Exception):
     """One model call failed for good. Travels through the user's chain as an exception, and becomes a failed row."""
 
     def __init__(self, failure: Failure, attempts: int = 1) -> None:

@@ -79,9 +79,7 @@ class ChainOptions:
         tasks=(RUN,),
         metavar="MODULE:ATTR",
     )
-    chain_arg: tuple[str, ...] = option(
-        (), "Argument for the factory (repeatable).", tasks=(RUN,), metavar="KEY=VALUE"
-    )
+    chain_arg: tuple[str, ...] = option((), "Argument for the factory (repeatable).", tasks=(RUN,), metavar="KEY=VALUE")
     chain_version: str | None = option(
         None, "Stands for your chain's code when deciding whether it changed.", tasks=(RUN,), metavar="TEXT"
     )
@@ -135,12 +133,8 @@ class RunOptions:
     concurrency: str = option("auto", "Rows in flight: auto, or N.", flag="-j", metavar="N")
     limit: int | None = option(None, "Call at most N rows in this run.", metavar="N")
     fresh: bool = option(default=False, help_text="Set the old store and output aside and start anew.")
-    on_change: str = option(
-        "refuse", "When the chain changed since the last run.", choices=("refuse", "redo", "keep")
-    )
-    on_removed: str = option(
-        "refuse", "When many rows are gone from the input.", choices=("refuse", "drop", "keep")
-    )
+    on_change: str = option("refuse", "When the chain changed since the last run.", choices=("refuse", "redo", "keep"))
+    on_removed: str = option("refuse", "When many rows are gone from the input.", choices=("refuse", "drop", "keep"))
     fail_on: str = option("any", "When failed rows end with exit 3: any, new, N%, never.", metavar="RULE")
     max_failures: str | None = option(None, "Stop after this many failed rows: N or N%.", metavar="N")
     max_time: float | None = option(None, "Stop after this long.", parse="duration", metavar="TIME")

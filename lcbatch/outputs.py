@@ -119,5 +119,3 @@ def _numbered(place: Place, number: int) -> Place:
 
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
-
-

@@ -53,7 +53,12 @@ class Plan:
         mode = "redo" if self.lenient else self.job.run.on_change
         if not lineage.same and lineage.answered and mode == "refuse":
             raise _changed(lineage, identity)
-        if not lineage.same and mode == "keep" and lineage.previous and lineage.previous.get("uses") != identity["uses"]:
+        if (
+            not lineage.same
+            and mode == "keep"
+            and lineage.previous
+            and lineage.previous.get("uses") != identity["uses"]
+        ):
             raise RefusedError(
                 "the prompt names other fields than before, so old answers cannot be matched to rows",
                 hint="ask everything anew with --on-change redo",
@@ -158,7 +163,9 @@ class Plan:
         lacking = next((name for item in readable if (name := self.chain.missing(_offered(item)))), None)
         if not fits and lacking is not None:
             known = {name: None for item in readable for name in _offered(item)}
-            what = "none of the rows has" if len(readable) < _HEAD_ROWS else f"none of the first {len(readable)} rows has"
+            what = (
+                "none of the rows has" if len(readable) < _HEAD_ROWS else f"none of the first {len(readable)} rows has"
+            )
             raise ConfigError(
                 f"{what} a field {lacking!r}",
                 hint=suggestion(lacking, known) if lacking != "prompt" else _without_template(known),
@@ -169,10 +176,14 @@ class Plan:
         uses = self.chain.uses
         document = item.document.digest.encode() if item.document is not None and _wants_text(uses) else b""
         used = item.fields if uses is None else {name: item.fields[name] for name in uses if name in item.fields}
-        if item.failure is not None or item.document is not None and uses is None:
+        if item.failure is not None or (item.document is not None and uses is None):
             used = {name: value for name, value in item.fields.items() if item.document is None or name != "path"}
         content = jsontext.digest(jsontext.canonical(used), document)
-        rest = [item.id, item.document and [item.document.path, item.document.digest], item.failure and item.failure.message]
+        rest = [
+            item.id,
+            item.document and [item.document.path, item.document.digest],
+            item.failure and item.failure.message,
+        ]
         return Keyed(item, content, jsontext.digest(jsontext.canonical([item.fields, rest])))
 
 
@@ -203,12 +214,13 @@ def _refuse_clash(item: Item, job: Job) -> None:
     for name, flag in ours.items():
         if name in item.fields and name in kept:
             raise UsageError(
-                f"the input has a field {name!r} already", hint=f"name the answer otherwise or leave the field out: {flag}"
+                f"the input has a field {name!r} already",
+                hint=f"name the answer otherwise or leave the field out: {flag}",
             )
 
 
 def _without_template(known: Mapping[str, object]) -> str:
-    return f"say what to ask with -p, as in -p \"...{{{next(iter(known), 'text')}}}\""
+    return f'say what to ask with -p, as in -p "...{{{next(iter(known), "text")}}}"'
 
 
 def _changed(lineage: Lineage, identity: Mapping[str, Json]) -> RefusedError:

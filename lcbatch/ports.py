@@ -90,7 +90,9 @@ class Executor(Protocol):
     `cancel` cuts off those in flight (they stay without outcome); both may be called at any time, again and again.
     """
 
-    def run(self, rows: AsyncIterator[Row], work: Work) -> AbstractAsyncContextManager[AsyncIterator[list[Outcome]]]: ...
+    def run(
+        self, rows: AsyncIterator[Row], work: Work
+    ) -> AbstractAsyncContextManager[AsyncIterator[list[Outcome]]]: ...
 
     def drain(self) -> None: ...
 

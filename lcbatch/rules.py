@@ -24,9 +24,7 @@ from lcbatch.records import Done, Failed, Outcome
 _ALIKE = 20
 """So many first rows failing alike are no coincidence."""
 
-_ROWS_OWN = frozenset(
-    {Kind.BAD_ROW, Kind.NO_TEXT, Kind.CONTENT_FILTER, Kind.REFUSAL, Kind.CONTEXT_LENGTH, Kind.PARSE}
-)
+_ROWS_OWN = frozenset({Kind.BAD_ROW, Kind.NO_TEXT, Kind.CONTENT_FILTER, Kind.REFUSAL, Kind.CONTEXT_LENGTH, Kind.PARSE})
 _LEAST_FOR_SHARE = 20
 
 

@@ -20,9 +20,7 @@ Price = Callable[[str, Usage], float | None]
 """US dollars for the tokens of one call to a model, None where the price is unknown."""
 
 
-def direct(
-    model: BaseChatModel, *, label: str, timeout_s: float, price: Price, clock: Clock, emit: Emit
-) -> Call:
+def direct(model: BaseChatModel, *, label: str, timeout_s: float, price: Price, clock: Clock, emit: Emit) -> Call:
     """One attempt, no more: whatever goes wrong leaves as CallFailed with its verdict.
 
     `timeout_s` bounds the whole attempt, however slowly the answer drips in.

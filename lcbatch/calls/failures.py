@@ -21,7 +21,9 @@ _QUOTA_CODES = re.compile(
     r"insufficient_quota|credit_balance_exhausted|_spend_limit_exceeded|organization_usage_limit_exceeded|"
     r"billing_hard_limit|credit balance is too low"
 )
-_CONTEXT = re.compile(r"context_length_exceeded|maximum context length|context window|prompt is too long|too many tokens")
+_CONTEXT = re.compile(
+    r"context_length_exceeded|maximum context length|context window|prompt is too long|too many tokens"
+)
 _FILTER = re.compile(r"content_filter|content_policy_violation|responsible_ai_policy")
 _TOO_LARGE_FOR_LIMIT = re.compile(r"request too large|tokens per min.*requested (\d+).*", re.IGNORECASE)
 
@@ -34,7 +36,9 @@ _CONNECTION_TYPES = frozenset(
     {"APIConnectionError", "OpenAIConnectionError", "ConnectError", "ClientConnectionError", "TransportError"}
 )
 _BAD_BODY = re.compile(r"unexpected response type|missing 'choices'|null value for 'choices'")
-_CLIENTS = frozenset({"openai", "anthropic", "google", "httpx", "httpx2", "httpcore", "httpcore2", "aiohttp", "mistralai"})
+_CLIENTS = frozenset(
+    {"openai", "anthropic", "google", "httpx", "httpx2", "httpcore", "httpcore2", "aiohttp", "mistralai"}
+)
 _MESSAGE_CHARS = 2000
 
 
@@ -55,7 +59,8 @@ def failure_of(error: BaseException) -> Failure:
 def is_providers(error: BaseException) -> bool:
     """Whether an exception comes from a provider's client, and not from the code around it."""
     return any(
-        type(cause).__module__.partition(".")[0] in _CLIENTS or hasattr(cause, "status_code") for cause in _causes(error)
+        type(cause).__module__.partition(".")[0] in _CLIENTS or hasattr(cause, "status_code")
+        for cause in _causes(error)
     )
 
 

@@ -15,7 +15,13 @@ from lcbatch.records import Json
 
 
 def load_chain(
-    task: str, options: ChainOptions, call: Call, *, model_identity: Mapping[str, Json], document_alone: bool, row_models: bool
+    task: str,
+    options: ChainOptions,
+    call: Call,
+    *,
+    model_identity: Mapping[str, Json],
+    document_alone: bool,
+    row_models: bool,
 ) -> Chain:
     """The built-in chain for a task over one model's call stack. A user's own chain comes from `custom.load_custom`."""
     prompt, system = _template(options.prompt), _template(options.system)

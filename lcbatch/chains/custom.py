@@ -46,7 +46,8 @@ def load_custom(options: ChainOptions, key: str | None) -> CustomChain:
     module_name, separator, attribute = options.chain.rpartition(":")
     if not separator or not module_name:
         raise UsageError(
-            f"--chain {options.chain!r} names no attribute", hint="write it like package.module:chain or ./file.py:chain"
+            f"--chain {options.chain!r} names no attribute",
+            hint="write it like package.module:chain or ./file.py:chain",
         )
     module = _import(module_name, options.app_dir)
     target = _attribute(module, attribute, options.chain)
@@ -70,7 +71,8 @@ def _import(name: str, app_dir: str | None) -> ModuleType:
         if error.name is not None and not name.startswith(error.name):
             raise ConfigError(f"--chain {name}: it imports {error.name}, which is not installed") from error
         raise ConfigError(
-            f"--chain: there is no module {name!r}", hint="name the file (./chains.py:attr), or its folder with --app-dir"
+            f"--chain: there is no module {name!r}",
+            hint="name the file (./chains.py:attr), or its folder with --app-dir",
         ) from error
     except Exception as error:
         raise ConfigError(f"--chain {name}: importing it failed: {type(error).__name__}: {error}") from error
@@ -121,7 +123,9 @@ def _built(target: Any, arguments: Mapping[str, Json], chain: str) -> Any:
             raise ConfigError(f"--chain {chain} is a Runnable and takes no --chain-arg", hint="name a factory function")
         return target
     if not callable(target):
-        raise ConfigError(f"--chain {chain} is a {type(target).__name__}", hint="name a Runnable, a factory or a function")
+        raise ConfigError(
+            f"--chain {chain} is a {type(target).__name__}", hint="name a Runnable, a factory or a function"
+        )
     if not _is_factory(target, arguments):
         return target
     try:

@@ -37,7 +37,9 @@ def to_json(value: Any, depth: int = 0) -> Json:
         items = sorted(value, key=repr) if isinstance(value, Set) else value
         return [to_json(inner, depth + 1) for inner in items]
     raise CallFailed(
-        Failure(Kind.CHAIN, f"the chain returned a {type(value).__module__}.{type(value).__qualname__}, which is no JSON")
+        Failure(
+            Kind.CHAIN, f"the chain returned a {type(value).__module__}.{type(value).__qualname__}, which is no JSON"
+        )
     )
 
 

@@ -46,7 +46,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise InputMissing(f"cannot read the config file {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}", hint="the file is TOML: key = \"text\", key = 3, key = true") from error
+        raise UsageError(f"{path}: {error}", hint='the file is TOML: key = "text", key = 3, key = true') from error
 
 
 def _named(table: Mapping[str, Any], where: str, section: str | None) -> dict[str, Any]:

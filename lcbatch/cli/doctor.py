@@ -73,7 +73,9 @@ def _packages() -> Iterator[_Finding]:
     missing = [extra for extra, module in _EXTRAS.items() if importlib.util.find_spec(module) is None]
     if missing:
         yield _Finding(
-            good=True, what=f"extras not installed: {', '.join(missing)}", remedy=f"pip install 'lcbatch[{','.join(missing)}]'"
+            good=True,
+            what=f"extras not installed: {', '.join(missing)}",
+            remedy=f"pip install 'lcbatch[{','.join(missing)}]'",
         )
 
 

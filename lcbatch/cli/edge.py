@@ -46,7 +46,10 @@ def _run(app: typer.Typer, argv: list[str], *, debug: bool) -> int:
     except Exception as error:  # noqa: BLE001 - the last net: a bug is said as one, and never with a user's data
         if debug:
             traceback.print_exc()
-        _say(f"error: a bug in lcbatch: {type(error).__name__}: {error}", "run it again with --debug and report what it says")
+        _say(
+            f"error: a bug in lcbatch: {type(error).__name__}: {error}",
+            "run it again with --debug and report what it says",
+        )
         return 1
     return result if isinstance(result, int) else 0
 

@@ -34,7 +34,11 @@ def job_options(task: str, *, only: frozenset[str] | None = None) -> Callable[[C
     ]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        own = [parameter for parameter in inspect.signature(command, eval_str=True).parameters.values() if parameter.name != "given"]
+        own = [
+            parameter
+            for parameter in inspect.signature(command, eval_str=True).parameters.values()
+            if parameter.name != "given"
+        ]
 
         def wrapper(**values: Any) -> Any:
             given = {spec.name: values.pop(spec.name) for _, spec in specs}

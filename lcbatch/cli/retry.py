@@ -12,9 +12,16 @@ from lcbatch.errors import Kind, RefusedError, UsageError
 from lcbatch.job import RUN, Job, declared_options
 from lcbatch.store.reading import last_run
 
-_OPTIONS = frozenset(
-    spec.name for group, spec in declared_options() if group in {"model", "display"}
-) | {"concurrency", "limit", "max_failures", "max_time", "max_wait", "fail_on", "if_locked", "drain_timeout"}
+_OPTIONS = frozenset(spec.name for group, spec in declared_options() if group in {"model", "display"}) | {
+    "concurrency",
+    "limit",
+    "max_failures",
+    "max_time",
+    "max_wait",
+    "fail_on",
+    "if_locked",
+    "drain_timeout",
+}
 
 
 @job_options(RUN, only=_OPTIONS)
@@ -22,7 +29,8 @@ def retry(
     out: Out,
     given: dict[str, Any],
     kind: Annotated[
-        str | None, typer.Option("--kind", metavar="KIND,...", help="Only rows that failed so; all failed rows without it.")
+        str | None,
+        typer.Option("--kind", metavar="KIND,...", help="Only rows that failed so; all failed rows without it."),
     ] = None,
     store: Store = None,
 ) -> int:

@@ -16,7 +16,17 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(metavar="INPUT", help="Files, folders or globs; - or a pipe for stdin.", show_default=False),
 ]
-Config = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Read options from this file.", envvar="LCBATCH_CONFIG", show_envvar=False, rich_help_panel="Input")]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Read options from this file.",
+        envvar="LCBATCH_CONFIG",
+        show_envvar=False,
+        rich_help_panel="Input",
+    ),
+]
 
 
 @job_options(RUN)
@@ -31,7 +41,9 @@ def summarize(context: typer.Context, given: dict[str, Any], inputs: Inputs = No
     return _start(context, SUMMARIZE, inputs, config, given)
 
 
-def _start(context: typer.Context, task: str, inputs: list[str] | None, config: str | None, given: dict[str, Any]) -> int:
+def _start(
+    context: typer.Context, task: str, inputs: list[str] | None, config: str | None, given: dict[str, Any]
+) -> int:
     if not inputs:
         if sys.stdin is None or sys.stdin.isatty():
             typer.echo(context.get_help(), err=True)

@@ -132,9 +132,7 @@ class LocalExecutor:
         finally:
             finished.close()
 
-    async def _feed(
-        self, rows: AsyncIterator[Row], work: Work, finished: _Finished, group: asyncio.TaskGroup
-    ) -> None:
+    async def _feed(self, rows: AsyncIterator[Row], work: Work, finished: _Finished, group: asyncio.TaskGroup) -> None:
         handoff = _Handoff()
         try:
             async for row in rows:

@@ -72,7 +72,9 @@ class FastChatOpenAI(ChatOpenAI):
         except aiohttp.ClientError as error:
             raise openai.APIConnectionError(request=request) from error
         if response.status >= 300:  # noqa: PLR2004 - all that is no success, redirects too: a key must not follow them
-            answer = httpx2.Response(response.status, headers=list(response.headers.items()), content=content, request=request)
+            answer = httpx2.Response(
+                response.status, headers=list(response.headers.items()), content=content, request=request
+            )
             raise client._make_status_error_from_response(answer)  # noqa: SLF001 - the SDK's own mapping
         return _json_object(content)
 

@@ -32,7 +32,8 @@ def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections
     provider, _, name = options.model.partition(":")
     if not name:
         raise ConfigError(
-            f"a model is named provider:name, {options.model!r} has no provider", hint=f"did you mean openai:{provider}?"
+            f"a model is named provider:name, {options.model!r} has no provider",
+            hint=f"did you mean openai:{provider}?",
         )
     base_url = options.base_url or (env.get("OPENAI_BASE_URL") if provider == "openai" else None)
     local = base_url is not None and _is_loopback(base_url)
@@ -61,16 +62,19 @@ def _openai(name: str, base_url: str | None, key: str | None, arguments: Mapping
 
     try:
         chat = FastChatOpenAI(
-            model=name, base_url=base_url, api_key=SecretStr(key or _NO_KEY), max_retries=0, connections=connections, **arguments
+            model=name,
+            base_url=base_url,
+            api_key=SecretStr(key or _NO_KEY),
+            max_retries=0,
+            connections=connections,
+            **arguments,
         )
     except (ValueError, TypeError) as error:
         raise ConfigError(f"openai:{name} cannot be set up: {error}", hint="look at --model-arg") from error
     return chat, chat.aclose
 
 
-def _by_langchain(
-    provider: str, name: str, base_url: str | None, key: str | None, arguments: Mapping[str, Any]
-) -> Any:
+def _by_langchain(provider: str, name: str, base_url: str | None, key: str | None, arguments: Mapping[str, Any]) -> Any:
     try:
         from langchain.chat_models import init_chat_model  # noqa: PLC0415 - an extra
     except ImportError as error:

@@ -12,7 +12,7 @@ from lcbatch.observers.stats import Stats
 from lcbatch.ports import Clock, Sleep
 
 
-def make_observer(  # noqa: PLR0913 - everything from outside that a display touches, by name
+def make_observer(
     kind: str,
     stats: Stats,
     *,

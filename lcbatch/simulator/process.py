@@ -57,7 +57,7 @@ class SimulatorProcess:
             # A test that signals its own process group is not to end the provider with it.
             start_new_session=True,
         )
-        assert self._process.stdout is not None  # noqa: S101  a pipe was asked for
+        assert self._process.stdout is not None
         ready = self._process.stdout.readline()
         if " on " not in ready:
             raise RuntimeError(f"the simulator did not start: {self.stop().strip()}")

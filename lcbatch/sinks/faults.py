@@ -14,7 +14,7 @@ _HINTS = {errno.ENOSPC: _NO_SPACE, errno.EDQUOT: _NO_SPACE}
 _NOBODY_READS = frozenset({errno.EPIPE, errno.EBADF, errno.ECONNRESET})
 
 
-class RewriteNeeded(Exception):  # noqa: N818 - reads as what is asked for; it never ends a run
+class RewriteNeeded(Exception):
     """The output cannot take these rows by appending; nothing of their group was written.
 
     Between a sink and its projector, which calls `rebuild`: `now`, or (`now=False`) once when the run ends.

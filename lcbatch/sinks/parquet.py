@@ -107,7 +107,7 @@ class ParquetSink:
         return {**self._cutter.selection.shape(), "flatten": self._cutter.flatten, "failed": self.view.failed}
 
 
-class _Misfit(Exception):  # noqa: N818 - says what was found
+class _Misfit(Exception):
     """A row for which the schema has no room."""
 
 

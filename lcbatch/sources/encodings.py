@@ -73,7 +73,7 @@ class Transcoder:
         return head.removeprefix(mark)
 
     def _decode(self, piece: bytes, *, final: bool) -> bytes:
-        assert self._decoder is not None  # noqa: S101 - for the type checker
+        assert self._decoder is not None
         before = self._decoder.getstate()
         try:
             return self._decoder.decode(piece, final).encode("utf-8", _LONE)
@@ -84,7 +84,7 @@ class Transcoder:
         return b"".join(self._decode_around(step, final=final and at == len(steps)) for at, step in enumerate(steps, 1))
 
     def _decode_around(self, piece: bytes, *, final: bool) -> bytes:
-        assert self._decoder is not None  # noqa: S101 - for the type checker
+        assert self._decoder is not None
         parts: list[bytes] = []
         while True:
             before = self._decoder.getstate()

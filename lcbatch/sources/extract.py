@@ -15,7 +15,7 @@ class Extraction:
     loader: str | None = None
 
 
-class Unreadable(Exception):  # noqa: N818 - reads as what happened
+class Unreadable(Exception):
     """This file cannot be read; the message is a clause that follows its name."""
 
 

@@ -111,8 +111,8 @@ class _Worker:
 
     async def ask(self, order: Order) -> dict[str, str]:
         stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None  # noqa: S101 - for the type checker: both were asked for
-        assert stdout is not None  # noqa: S101
+        assert stdin is not None
+        assert stdout is not None
         if not self._greeted:
             stdin.write(framed({"sys_path": [entry for entry in sys.path if entry]}))
             self._greeted = True

@@ -11,7 +11,6 @@ from lcbatch import jsontext
 from lcbatch.errors import TRANSIENT, Kind
 from lcbatch.ports import Order, View
 from lcbatch.records import Account, Done, Json, Outcome, Reply, Row, Usage
-from lcbatch.store.placing import mark_stale
 
 Columns = tuple[Any, ...]
 
@@ -73,9 +72,7 @@ def begin_run(connection: sqlite3.Connection, command: str, job: str, boot: str)
 
 def end_run(connection: sqlite3.Connection, run_id: int, exit_code: int) -> None:
     """Note how a run ended."""
-    connection.execute(
-        "UPDATE runs SET ended_at = ?, exit_code = ? WHERE run_id = ?", (time.time(), exit_code, run_id)
-    )
+    connection.execute("UPDATE runs SET ended_at = ?, exit_code = ? WHERE run_id = ?", (time.time(), exit_code, run_id))
 
 
 def ended_cleanly(connection: sqlite3.Connection) -> bool:
@@ -95,7 +92,9 @@ def last_boot(connection: sqlite3.Connection) -> str | None:
 
 def last_seq(connection: sqlite3.Connection) -> int:
     """The highest number under which an answer ever came to stand in what is there, or was shown."""
-    query = "SELECT max(coalesce((SELECT max(seq) FROM standing), 0), coalesce((SELECT max(position) FROM projections), 0))"
+    query = (
+        "SELECT max(coalesce((SELECT max(seq) FROM standing), 0), coalesce((SELECT max(position) FROM projections), 0))"
+    )
     return int(connection.execute(query).fetchone()[0])
 
 
@@ -237,7 +236,8 @@ def insert_reply(connection: sqlite3.Connection, columns: Columns) -> None:
 def load_reply(connection: sqlite3.Connection, row_id: int, key: bytes) -> Reply | None:
     """The reply to this request of this row, unless it is to be asked anew."""
     found = connection.execute(
-        "SELECT body, text, cost_usd FROM replies WHERE row_id = ? AND request_key = ? AND NOT superseded", (row_id, key)
+        "SELECT body, text, cost_usd FROM replies WHERE row_id = ? AND request_key = ? AND NOT superseded",
+        (row_id, key),
     ).fetchone()
     if found is None:
         return None
@@ -312,7 +312,5 @@ def save_projection(connection: sqlite3.Connection, name: str, position: int, st
     if position < 0:
         connection.execute("UPDATE projections SET rebuilding = changes WHERE name = ?", (name,))
     else:
-        connection.execute(
-            "UPDATE projections SET rebuilt = rebuilding WHERE name = ? AND position < 0", (name,)
-        )
+        connection.execute("UPDATE projections SET rebuilt = rebuilding WHERE name = ? AND position < 0", (name,))
     connection.execute("UPDATE projections SET position = ?, state = ? WHERE name = ?", (position, state, name))

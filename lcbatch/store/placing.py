@@ -118,9 +118,7 @@ class Placing:
     def finish(self, connection: sqlite3.Connection) -> None:
         """The input was read to its end: this reading is the one that counts from now on."""
         connection.execute("UPDATE meta SET value = ? WHERE name = 'generation'", (str(self.generation),))
-        connection.execute(
-            "DELETE FROM places WHERE generation <> ? OR ordinal >= ?", (self.generation, self.ordinal)
-        )
+        connection.execute("DELETE FROM places WHERE generation <> ? OR ordinal >= ?", (self.generation, self.ordinal))
 
     def _old_places(self, connection: sqlite3.Connection, count: int) -> list[_Found]:
         arguments = (self._old_generation, self.ordinal, count)

@@ -128,9 +128,7 @@ class RunStore:
 
     async def end_run(self, exit_code: int) -> None:
         """Note how the run ended; all is safe from power loss on return."""
-        await self._writer.submit(
-            lambda connection: answers.end_run(connection, self._run_id, exit_code), durable=True
-        )
+        await self._writer.submit(lambda connection: answers.end_run(connection, self._run_id, exit_code), durable=True)
 
     # --- placing the input
 
@@ -236,7 +234,9 @@ class RunStore:
         position, state, stale = await self._writer.submit(
             lambda connection: answers.load_projection(connection, view, text)
         )
-        return ProjectionState(position, jsontext.loads(state) if state else None, stale or self.rebooted and not self.clean)
+        return ProjectionState(
+            position, jsontext.loads(state) if state else None, stale or (self.rebooted and not self.clean)
+        )
 
     async def is_stale(self, view: View) -> bool:
         """Whether something that the view showed has changed since its last rebuild."""
@@ -289,4 +289,3 @@ async def open_store(path: Path) -> AsyncIterator[RunStore]:
         yield store
     finally:
         await store.close()
-

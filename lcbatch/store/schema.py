@@ -1,16 +1,16 @@
 """Tables of the run store, and how a connection to it is opened.
 
-    chains      every chain ever used on this output, by the hash of its identity
-    accepts     whose answers count as whose: a chain's own, those of `retry -m OTHER`, those kept by --on-change keep
-    rows        every row ever seen, by content; a row keeps its number for good
-    places      ordinal -> row, for the input as it was read; one generation a reading that differs from the last
-    answers     how a row ended under a chain: one per (row, chain, sample); never deleted
-    replies     single calls' answers, by request; never deleted, `superseded` once asked anew on purpose
-    standing    which answer stands in the output for a row, numbered in the order in which they came to stand
-    departed    ids of rows that left the output, until the sinks have taken them out
-    projections how far each sink has come, and what it needs to find that place again; `changes` counts what happened to rows
-                that were shown already, `rebuilt` is that count at the last rebuild, `rebuilding` at the one under way
-    runs        who ran, when, from which boot, and how it ended
+chains      every chain ever used on this output, by the hash of its identity
+accepts     whose answers count as whose: a chain's own, those of `retry -m OTHER`, those kept by --on-change keep
+rows        every row ever seen, by content; a row keeps its number for good
+places      ordinal -> row, for the input as it was read; one generation a reading that differs from the last
+answers     how a row ended under a chain: one per (row, chain, sample); never deleted
+replies     single calls' answers, by request; never deleted, `superseded` once asked anew on purpose
+standing    which answer stands in the output for a row, numbered in the order in which they came to stand
+departed    ids of rows that left the output, until the sinks have taken them out
+projections how far each sink has come, and what it needs to find that place again; `changes` counts what happened to rows
+            that were shown already, `rebuilt` is that count at the last rebuild, `rebuilding` at the one under way
+runs        who ran, when, from which boot, and how it ended
 """
 
 from __future__ import annotations

@@ -134,7 +134,19 @@ def test_a_missing_key_is_78_and_names_its_variable(tmp_path: Path) -> None:
 def test_an_unknown_column_is_78_with_a_suggestion_and_no_call(shop: Shop) -> None:
     before = len(shop.billed())
     shop.write("in.jsonl", rows_of("a", "b"))
-    done = cli("run", "in.jsonl", "-m", MODEL, "--base-url", shop.provider.base_url, "-p", "{txt}", "-o", "o.jsonl", cwd=shop.folder)
+    done = cli(
+        "run",
+        "in.jsonl",
+        "-m",
+        MODEL,
+        "--base-url",
+        shop.provider.base_url,
+        "-p",
+        "{txt}",
+        "-o",
+        "o.jsonl",
+        cwd=shop.folder,
+    )
     assert done.returncode == 78
     assert "'txt'" in done.stderr
     assert "'text'" in done.stderr
@@ -287,7 +299,9 @@ def test_no_traceback_and_no_key_in_any_message(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
     key = "sk-canary-0123456789"
     url = "http://127.0.0.1:9/v1"
-    done = cli("run", "in.jsonl", "-m", MODEL, "--base-url", url, "-p", "{text}", cwd=tmp_path, env={"OPENAI_API_KEY": key})
+    done = cli(
+        "run", "in.jsonl", "-m", MODEL, "--base-url", url, "-p", "{text}", cwd=tmp_path, env={"OPENAI_API_KEY": key}
+    )
     assert done.returncode == 69
     assert "Traceback" not in done.stderr
     for path in [*tmp_path.rglob("*")]:

@@ -69,7 +69,9 @@ def test_ordered_output_follows_the_input(shop: Shop, output: str) -> None:
     shop.write("in.jsonl", rows_of("first", *reversed(words), "last"))
     asyncio.run(shop.run("in.jsonl", output=output, ordered=True))
     lines = (shop.folder / output).read_text().splitlines()
-    found = [json.loads(line)["text"] for line in lines] if output == "out.jsonl" else [x.split(",")[0] for x in lines[1:]]
+    found = (
+        [json.loads(line)["text"] for line in lines] if output == "out.jsonl" else [x.split(",")[0] for x in lines[1:]]
+    )
     assert found == ["first", *reversed(words), "last"]
 
 
@@ -224,7 +226,14 @@ def test_the_store_is_private_and_no_other_file_is_left(shop: Shop) -> None:
 
 
 def test_pass_through_values_arrive_as_they_are(shop: Shop) -> None:
-    row = {"text": "{x} {{y}} %s", "big": 12345678901234567890123, "f": 1.5, "n": None, "u": "\ud800 \u2028 é", "l": [1, {"a": 2}]}
+    row = {
+        "text": "{x} {{y}} %s",
+        "big": 12345678901234567890123,
+        "f": 1.5,
+        "n": None,
+        "u": "\ud800 \u2028 é",
+        "l": [1, {"a": 2}],
+    }
     (shop.folder / "in.jsonl").write_text(json.dumps(row) + "\n")
     run(shop)
     found = shop.output()[0]

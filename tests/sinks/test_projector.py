@@ -334,7 +334,7 @@ ROWS = [
 ]
 
 
-class Killed(Exception):  # noqa: N818 - what happened
+class Killed(Exception):
     pass
 
 

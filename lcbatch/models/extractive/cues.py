@@ -81,25 +81,18 @@ _WORD = re.compile(r"[^\W_]+")
 
 # Single words are looked up in the set of a sentence's words: one pass instead of one search for each list.
 _PURPOSE: Final = frozenset(
-    "propose proposes proposed proposal introduce introduces introduced introducing describe describes described present presents "
-    "recommend recommends specify specifies define defines aim aims goal goals purpose intended objective objectives "
-    "beschreibt beschreiben vorgeschlagen schlägt schlagen ziel zweck décrit décrivent proposons proposent présente objectif "
-    "propone presenta objetivo descrive obiettivo scopo propõe descreve apresenta beschrijft doel beskriver syfte celem opisuje "
-    "предлагает предлагается описывает описывается рассматривает рассматривается целью يهدف يقترح".split()
+    ["propose", "proposes", "proposed", "proposal", "introduce", "introduces", "introduced", "introducing", "describe", "describes", "described", "present", "presents", "recommend", "recommends", "specify", "specifies", "define", "defines", "aim", "aims", "goal", "goals", "purpose", "intended", "objective", "objectives", "beschreibt", "beschreiben", "vorgeschlagen", "schlägt", "schlagen", "ziel", "zweck", "décrit", "décrivent", "proposons", "proposent", "présente", "objectif", "propone", "presenta", "objetivo", "descrive", "obiettivo", "scopo", "propõe", "descreve", "apresenta", "beschrijft", "doel", "beskriver", "syfte", "celem", "opisuje", "предлагает", "предлагается", "описывает", "описывается", "рассматривает", "рассматривается", "целью", "يهدف", "يقترح"]
 )
 _PURPOSE_UNSPACED: Final = ("目的", "提案", "提出", "介绍", "उद्देश्य")
 _POINTER: Final = frozenset(
-    "following below above earlier mentioned aforementioned https http www folgende folgenden folgender folgendes siehe oben unten "
-    "dessous dessus suivant suivante suivants suivantes siguiente siguientes arriba abajo следующий следующая следующее следующие "
-    "ниже выше".split()
+    ["following", "below", "above", "earlier", "mentioned", "aforementioned", "https", "http", "www", "folgende", "folgenden", "folgender", "folgendes", "siehe", "oben", "unten", "dessous", "dessus", "suivant", "suivante", "suivants", "suivantes", "siguiente", "siguientes", "arriba", "abajo", "следующий", "следующая", "следующее", "следующие", "ниже", "выше"]
 )
 _POINTER_PHRASE = re.compile(
     r"\(see\b|\bas follows|\b(?:see|in) (?:the )?(?:next |previous )?(?:section|figure|table|appendix)|(?:previous|next) section|later in",
     re.IGNORECASE,
 )
 _FATES: Final = frozenset(
-    "rejected withdrawn deferred superseded accepted approved obsolete withdrawing abandoned renumbered renamed replaced extracted "
-    "merged".split()
+    ["rejected", "withdrawn", "deferred", "superseded", "accepted", "approved", "obsolete", "withdrawing", "abandoned", "renumbered", "renamed", "replaced", "extracted", "merged"]
 )
 _OWN_FATE = re.compile(
     rf"\b(?:this|the) (?:\w+ )?[\w-]+(?: \d+)? (?:has been|was|is|has|should be|will be)(?: \w+)? (?:{'|'.join(sorted(_FATES))})\b",

@@ -54,7 +54,7 @@ _WORD = re.compile(r"[\w'-]+(?:\.[\w]+)*")
 _PAIRS: Final = (("(", ")"), ("[", "]"), ("“", "”"), ("«", "»"), ("「", "」"))
 
 _NOT_BACK: Final = frozenset(
-    "that its their his her such both each it's sein seine ihr ihre son sa ses leur leurs su sus suo seu sua zijn hun haar".split()
+    ["that", "its", "their", "his", "her", "such", "both", "each", "it's", "sein", "seine", "ihr", "ihre", "son", "sa", "ses", "leur", "leurs", "su", "sus", "suo", "seu", "sua", "zijn", "hun", "haar"]
 )
 """Words that point back as a sentence's first, and mostly forward or at nothing as its second ("Given that", "In its current
 form"); nor do they name the document itself ("his proposal")."""

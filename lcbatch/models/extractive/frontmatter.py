@@ -17,7 +17,7 @@ _FRAME_END = re.compile(r"^(?:\*{3} ?END OF (?:THE|THIS) PROJECT GUTENBERG|End o
 
 _YAML = re.compile(r"\A(---|\+\+\+)[ \t]*\n(.*?)\n(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FIELD = re.compile(r"^([A-Za-z][A-Za-z-]{1,30})[ \t]?[:=][ \t]*(.*)$")
-_BIBLIOGRAPHIC: Final = frozenset("title subject author authors date from status version created type category".split())
+_BIBLIOGRAPHIC: Final = frozenset(["title", "subject", "author", "authors", "date", "from", "status", "version", "created", "type", "category"])
 """Names of which one must stand in a header block: else two lines of a dialogue would be taken for one."""
 
 _LOOKS_HTML = re.compile(r"<(?:!doctype|html|body|head|div|p|br|table|span|h[1-6]|ul|ol|section|article)\b[^<>]*>", re.IGNORECASE)

@@ -49,7 +49,7 @@ def _lexicon(code: str, names: str, *, stop: str = "", abbr: str = "", lean: str
     )
 
 
-UNIVERSAL_ABBREVIATIONS: Final = frozenset("dr mr mrs ms prof st vs cf al ca fig figs eq vol ed eds pp p nr dipl ing".split())
+UNIVERSAL_ABBREVIATIONS: Final = frozenset(["dr", "mr", "mrs", "ms", "prof", "st", "vs", "cf", "al", "ca", "fig", "figs", "eq", "vol", "ed", "eds", "pp", "p", "nr", "dipl", "ing"])
 
 LANGUAGES: Final[dict[str, Lexicon]] = {
     lexicon.code: lexicon

@@ -54,8 +54,7 @@ _CODE_SIGNS = re.compile(r"[{}=<>|\\;@#$^~_()\[\]/+*&%]")
 _LETTER = re.compile(r"[^\W\d_]")
 
 PROSE_DIRECTIVES: Final = frozenset(
-    "note warning important tip hint caution attention danger admonition topic versionadded versionchanged deprecated "
-    "function method class module attribute data exception epigraph compound container rubric".split()
+    ["note", "warning", "important", "tip", "hint", "caution", "attention", "danger", "admonition", "topic", "versionadded", "versionchanged", "deprecated", "function", "method", "class", "module", "attribute", "data", "exception", "epigraph", "compound", "container", "rubric"]
 )
 """Directives whose body is text; the body of any other one (code, image, table, raw, contents) is not."""
 

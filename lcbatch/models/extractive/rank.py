@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from operator import mul
 from typing import Final
 
 Vector = dict[int, float]
@@ -47,30 +48,56 @@ def cosine(one: Vector, other: Vector) -> float:
     return sum(weight * other[number] for number, weight in one.items() if number in other)
 
 
+class _Similarities:
+    """The matrix of all cosines, X·Xᵀ, never built: a product with it is two passes over X, the rows of sentence vectors.
+
+    So a step of the walk costs as much as the text is long, in time and memory, and a book is ranked whole.
+    """
+
+    def __init__(self, vectors: Sequence[Vector]) -> None:
+        self._rows = [(tuple(vector), tuple(vector.values())) for vector in vectors]
+        columns: dict[int, tuple[list[int], list[float]]] = {}
+        for row, vector in enumerate(vectors):
+            for number, weight in vector.items():
+                rows, weights = columns.setdefault(number, ([], []))
+                rows.append(row)
+                weights.append(weight)
+        self._columns = columns
+
+    def times(self, values: Sequence[float]) -> list[float]:
+        """Return X·(Xᵀ·values)."""
+        pick = values.__getitem__
+        by_term = {number: sum(map(mul, weights, map(pick, rows))) for number, (rows, weights) in self._columns.items()}
+        back = by_term.__getitem__
+        return [sum(map(mul, weights, map(back, numbers))) for numbers, weights in self._rows]
+
+    def degrees(self) -> list[float]:
+        """Return each sentence's sum of cosines with all: its likeness to the document as one bag of words, the centroid."""
+        return self.times([1.0] * len(self._rows))
+
+
 def lexrank(vectors: Sequence[Vector], prior: Sequence[float], damping: float = DAMPING) -> list[float]:
     """Return each sentence's share of the random walk over cosine similarities; shares sum to 1.
 
-    `prior` weighs where the walk jumps to; it need not sum to 1. The matrix of similarities is never built: it is
-    X·Xᵀ for the matrix X of sentence vectors, so a step costs two passes over the terms, O(words), and a book is
-    ranked whole instead of in pieces. A sentence's similarity with itself (1) is in it, as in the paper.
+    `prior` weighs where the walk jumps to; it need not sum to 1. A sentence's similarity with itself (1) is in the walk, as
+    in the paper. A sentence without terms is reached by jumps alone.
     """
-    jump = [weight / (math.fsum(prior) or 1.0) for weight in prior]
+    similarities = _Similarities(vectors)
+    return _walk(similarities, similarities.degrees(), prior, damping)
+
+
+def _walk(similarities: _Similarities, degrees: Sequence[float], prior: Sequence[float], damping: float) -> list[float]:
+    total = math.fsum(prior) or 1.0
+    jump = [weight / total for weight in prior]
     ranks = jump
-    degrees = _through(vectors, [1.0] * len(vectors))
     for _ in range(MAX_STEPS):
         sent = [rank / degree if degree else 0.0 for rank, degree in zip(ranks, degrees, strict=True)]
-        walked = _through(vectors, sent)
-        moved = [damping * j + (1 - damping) * w for j, w in zip(jump, walked, strict=True)]
+        moved = [damping * j + (1 - damping) * walked for j, walked in zip(jump, similarities.times(sent), strict=True)]
         change = math.fsum(abs(new - old) for new, old in zip(moved, ranks, strict=True))
         ranks = moved
         if change < TOLERANCE:
             break
     return ranks
-
-
-def centroid(vectors: Sequence[Vector]) -> list[float]:
-    """Return each sentence's dot product with the sum of all: likeness to the document as one bag of words."""
-    return _through(vectors, [1.0] * len(vectors))
 
 
 def word_probability(sentences: Sequence[Sequence[str]]) -> list[float]:
@@ -88,14 +115,8 @@ def centrality(sentences: Sequence[Sequence[str]], vectors: Sequence[Vector]) ->
     Rankers err on different sentences, and a consensus errs less than its members (Hong, Marcus & Nenkova 2015); the
     geometric mean needs no common scale.
     """
-    measures = (lexrank(vectors, [1.0] * len(vectors)), centroid(vectors), word_probability(sentences))
-    return [math.prod(values) ** (1 / len(values)) for values in zip(*measures, strict=True)]
-
-
-def _through(vectors: Sequence[Vector], values: Sequence[float]) -> list[float]:
-    """Return X·(Xᵀ·values): one pass down to the terms, one back up to the sentences."""
-    by_term: dict[int, float] = {}
-    for vector, value in zip(vectors, values, strict=True):
-        for number, weight in vector.items():
-            by_term[number] = by_term.get(number, 0.0) + weight * value
-    return [sum(weight * by_term[number] for number, weight in vector.items()) for vector in vectors]
+    similarities = _Similarities(vectors)
+    degrees = similarities.degrees()
+    ranks = _walk(similarities, degrees, [1.0] * len(vectors), DAMPING)
+    measures = (ranks, degrees, word_probability(sentences))
+    return [math.prod(values) ** (1 / len(measures)) for values in zip(*measures, strict=True)]

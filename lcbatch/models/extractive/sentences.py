@@ -21,7 +21,7 @@ _GREEK_STOP = re.compile(f"(?:[.!?…;\u037e]+[{_CLOSERS}]*(?=\\s|$))")
 _LAST_WORD = re.compile(r"[^\s(\[{\"'“‘«„—]+$")  # noqa: RUF001
 _CODE_SPAN = re.compile(f"{CODE_OPEN}[^{CODE_CLOSE}]*{CODE_CLOSE}")
 
-_MAY_END: Final = frozenset("etc inc ltd co corp usw u.s u.k a.m p.m jr sr т.д т.п κλπ κ.λπ enz osv itd itp".split())
+_MAY_END: Final = frozenset(["etc", "inc", "ltd", "co", "corp", "usw", "u.s", "u.k", "a.m", "p.m", "jr", "sr", "т.д", "т.п", "κλπ", "κ.λπ", "enz", "osv", "itd", "itp"])
 """Abbreviations that often stand at a sentence's end."""
 
 MAX_ORDINAL_DIGITS: Final = 2

@@ -13,8 +13,8 @@ from .language import count_words, lexicon_for, terms
 from .lexicon import Lexicon
 from .markup import Block, Document, strip_markup
 from .rank import Vector, centrality, cosine, lexrank, tfidf
-from .sentences import split_sentences
 from .select import RELEVANCE, Candidate, choose
+from .sentences import split_sentences
 
 DEFAULT_WORDS: Final = 120
 
