@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -29,10 +28,10 @@ from lcbatch.simulator.process import SimulatorProcess
 from lcbatch.world import library_world
 
 PICTURE = Path(__file__).with_name("progress.svg")
-COLUMNS = 92
+COLUMNS = 100
 ROWS, ROWS_BEFORE = 1200, 400
 SHOWN_AT = 0.66
-COMMAND = 'lcbatch run reviews.jsonl -m openai:sim -p "Classify the sentiment of: {text}" -o out.jsonl -j 64'
+COMMAND = 'lcbatch run reviews.jsonl -m openai:sim -p "Classify the sentiment of: {text}" -j 64 -o out.jsonl'
 
 THEME = TerminalTheme(
     (24, 26, 31),
@@ -92,14 +91,18 @@ async def run_on_terminal(job: Job) -> Sequence[Snapshot]:
 
 
 def drawn(snapshot: Snapshot) -> str:
-    """The picture as SVG, with the fonts that the reader has: nothing is loaded from anywhere."""
+    """The picture as SVG, with the fonts that the reader has: nothing is loaded from anywhere.
+
+    `xml:space`: some renderers strip the blanks at the ends of each piece of text without it.
+    """
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text.assemble(("$ ", "bold green"), COMMAND), soft_wrap=True)
     console.print(progress.render_progress(snapshot, COLUMNS))
     svg = console.export_svg(title="lcbatch", theme=THEME, unique_id="lcbatch")
-    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code", "ui-monospace, Menlo, Consolas")
+    svg = re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    svg = svg.replace("Fira Code", "ui-monospace, Menlo, Consolas")
+    return svg.replace("<svg ", '<svg xml:space="preserve" ', 1) + "\n"
 
 
 if __name__ == "__main__":
-    os.chdir(Path(__file__).parent)
     main()

@@ -35,7 +35,7 @@ class Shutdown:
         """Stop because of `reason`: begin nothing more, and cut off what still runs `within_s` seconds later."""
         if self.reason is None or isinstance(reason, Interrupted):
             self.reason = reason
-        self._emit(Stopping(reason.message))
+            self._emit(Stopping(reason.message))
         self._executor.drain()
         if within_s is not None and self._deadline_s is not None and not self._deadline_s.done():
             self._deadline_s.set_result(within_s)

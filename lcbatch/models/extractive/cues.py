@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from .fitness import speaks_of_itself
-from .inline import code_share
+from .inline import CODE_OPEN, code_share
 from .language import count_words
 from .lexicon import Lexicon
 from .markup import Block
@@ -87,8 +87,10 @@ _PURPOSE_UNSPACED: Final = ("目的", "提案", "提出", "介绍", "उद्�
 _POINTER: Final = frozenset(
     ["following", "below", "above", "earlier", "mentioned", "aforementioned", "https", "http", "www", "folgende", "folgenden", "folgender", "folgendes", "siehe", "oben", "unten", "dessous", "dessus", "suivant", "suivante", "suivants", "suivantes", "siguiente", "siguientes", "arriba", "abajo", "следующий", "следующая", "следующее", "следующие", "ниже", "выше"]
 )
+_POINTER_WORDS: Final = frozenset({"see", "section", "figure", "table", "appendix", "follows", "later", "point", "rest", "remainder"})
 _POINTER_PHRASE = re.compile(
-    r"\(see\b|\bas follows|\b(?:see|in) (?:the )?(?:next |previous )?(?:section|figure|table|appendix)|(?:previous|next) section|later in",
+    r"\(see\b|\bas follows|\b(?:see|in) (?:the )?(?:next |previous )?(?:section|figure|table|appendix)|(?:previous|next|this) section|later in|"
+    r"from this point|(?:rest|remainder) of th(?:is|e)\b",
     re.IGNORECASE,
 )
 _FATES: Final = frozenset(
@@ -98,7 +100,9 @@ _OWN_FATE = re.compile(
     rf"\b(?:this|the) (?:\w+ )?[\w-]+(?: \d+)? (?:has been|was|is|has|should be|will be)(?: \w+)? (?:{'|'.join(sorted(_FATES))})\b",
     re.IGNORECASE,
 )
-_SPEECH = re.compile(r"^[\"“«„「『‘—–]|[“”«»„「」]|\b(?:I|I'm|I've|my|me)\b")  # noqa: RUF001 - quotation marks of several languages
+_QUOTES: Final = frozenset("“”«»„「」")
+_OPENING_QUOTES: Final = ('"', "'", "‘", "『", "—", "–")  # noqa: RUF001 - quotation marks and dashes that open speech
+_SPEAKER = re.compile(r"\b(?:I|I'm|I've|my|me|My)\b")
 _DEFINITION = re.compile(r"\S+(?: \([^)]*\))? (?:--|[–—]) ")  # noqa: RUF001 - dashes as people type them
 _QUESTION = re.compile(r"[?？؟][\"'”’»)\]]*$")  # noqa: RUF001 - full-width and Arabic marks
 
@@ -141,13 +145,28 @@ def _flaws(sentence: str, words: frozenset[str], block: Block) -> int:
         (
             block.kind in {"item", "quote"},
             bool(_DEFINITION.match(sentence)),
+            sentence.lstrip(CODE_OPEN)[:1].islower(),
             count_words(sentence) < SHORT_WORDS,
             _heading_cue(block.heading) < 0,
-            bool(_QUESTION.search(sentence)),
-            bool(_SPEECH.search(sentence)),
-            not _POINTER.isdisjoint(words) or bool(_POINTER_PHRASE.search(sentence)),
+            bool(_QUESTION.search(sentence[-4:])),
+            _is_speech(sentence, words),
+            _points_elsewhere(sentence, words),
             # What became of the document says nothing of what is in it: it counts as two flaws.
             2 * (not _FATES.isdisjoint(words) and bool(_OWN_FATE.search(sentence))),
             code_share(sentence) > MAX_CODE_SHARE,
         )
     )
+
+
+def _is_speech(sentence: str, words: frozenset[str]) -> bool:
+    """Whether someone is quoted or speaks of himself: what he says is seldom what the document says."""
+    if sentence.startswith(_OPENING_QUOTES) or not _QUOTES.isdisjoint(sentence):
+        return True
+    return not words.isdisjoint({"i", "my", "me"}) and bool(_SPEAKER.search(sentence))
+
+
+def _points_elsewhere(sentence: str, words: frozenset[str]) -> bool:
+    """Whether a sentence needs a figure, a section or a line that the summary does not have."""
+    if not _POINTER.isdisjoint(words):
+        return True
+    return not words.isdisjoint(_POINTER_WORDS) and bool(_POINTER_PHRASE.search(sentence))

@@ -80,7 +80,7 @@ def is_quotable(sentence: str, words: float, lexicon: Lexicon, *, strict: bool) 
     """
     if not strict:
         return looks_like_prose(sentence) and words <= LENIENT_MAX_WORDS and not sentence.endswith(":")
-    if not MIN_WORDS <= words <= MAX_WORDS or sentence[0].islower() or not _ENDED.search(sentence):
+    if not MIN_WORDS <= words <= MAX_WORDS or sentence[0].islower() or not _ENDED.search(sentence[-6:]):
         return False
     if ends_inside(sentence, lexicon) or has_hole(sentence, lexicon) or not looks_like_prose(sentence):
         return False

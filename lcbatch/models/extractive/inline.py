@@ -66,6 +66,8 @@ def plain(text: str) -> str:
     """Take out the marks of inline code and of notes."""
     if NOTE_HERE in text:
         text = _EMPTIED.sub("", text)
+    elif CODE_OPEN not in text:
+        return text
     return _MARKS.sub("", text)
 
 

@@ -50,7 +50,8 @@ _GRID = re.compile(r"^ *(?:\+[-=+:]{2,}\+|={2,}(?: +={2,})+|-{2,}(?: +-{2,})+) *
 _LINE_BLOCK = re.compile(r"^ *\| ")
 _QUOTE = re.compile(r"^ {0,3}> ?")
 _BLANK_ENDED = re.compile(r"[.!?:;…。！？؟।,][\"'”’»)\]*_`]*$")  # noqa: RUF001 - the stops of other scripts are meant
-_CODE_SIGNS = re.compile(r"[{}=<>|\\;@#$^~_()\[\]/+*&%]")
+_CODE_SIGNS = re.compile(r"[{}=<>|\\;@#$^~_()\[\]/+*&%]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
 _LETTER = re.compile(r"[^\W\d_]")
 
 PROSE_DIRECTIVES: Final = frozenset(
@@ -81,8 +82,8 @@ def looks_like_prose(text: str) -> bool:
     dense = text.replace(" ", "")
     if not dense:
         return False
-    letters = len(_LETTER.findall(dense))
-    signs = len(_CODE_SIGNS.findall(dense))
+    letters = sum(map(len, _LETTERS.findall(dense)))
+    signs = sum(map(len, _CODE_SIGNS.findall(dense)))
     return letters >= LETTER_SHARE * len(dense) and signs <= max(1.0, CODE_SIGN_SHARE * len(dense))
 
 
