@@ -44,12 +44,12 @@ THEME = TerminalTheme(
 
 
 def main() -> None:
-    shown = asyncio.run(record())
+    shown = record()
     at = next(snapshot for snapshot in shown if snapshot.rows.settled >= ROWS * SHOWN_AT)
     PICTURE.write_text(drawn(at), encoding="utf-8")
 
 
-async def record() -> Sequence[Snapshot]:
+def record() -> Sequence[Snapshot]:
     """What the display was given to draw during the second of two runs, which finds rows of the first."""
     faults = {"500": 0.02, "filter": 0.004}
     with (
@@ -57,7 +57,8 @@ async def record() -> Sequence[Snapshot]:
         tempfile.TemporaryDirectory() as folder,
     ):
         rows = Path(folder, "reviews.jsonl")
-        rows.write_text("".join(json.dumps({"text": f"Review number {n}"}) + "\n" for n in range(ROWS)), encoding="utf-8")
+        lines = [json.dumps({"text": f"Review number {n}"}) for n in range(ROWS)]
+        rows.write_text("\n".join(lines), encoding="utf-8")
         job = Job.of(
             str(rows),
             output=str(Path(folder, "out.jsonl")),
@@ -67,8 +68,8 @@ async def record() -> Sequence[Snapshot]:
             concurrency=64,
             progress="bar",
         )
-        await run_on_terminal(replace(job, run=replace(job.run, limit=ROWS_BEFORE)))
-        return await run_on_terminal(job)
+        asyncio.run(run_on_terminal(replace(job, run=replace(job.run, limit=ROWS_BEFORE))))
+        return asyncio.run(run_on_terminal(job))
 
 
 async def run_on_terminal(job: Job) -> Sequence[Snapshot]:

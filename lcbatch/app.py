@@ -30,7 +30,7 @@ from lcbatch.sources import open_source
 from lcbatch.sources.peek import Peeked
 from lcbatch.sources.readers import DocumentText
 from lcbatch.store.run_store import RunStore, open_store
-from lcbatch.wiring import Surroundings, make_work, model_name, window_of, wire_chain, wire_model
+from lcbatch.wiring import Surroundings, bounds_of, make_work, model_name, wire_chain, wire_model
 from lcbatch.world import World
 
 
@@ -108,7 +108,8 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
     place = place_of(job, world)
     stats = Stats(max_rows=job.run.limit)
     fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
-    around = Surroundings(world.env, world.clock, fanout.emit)
+    executor = LocalExecutor(bounds_of(job).rows, fanout.emit)
+    around = Surroundings(world.env, world.clock, fanout.emit, executor.resize)
     sinks = [
         open_sink(job.output, task=job.task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)
     ]
@@ -123,7 +124,6 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
         for path in set_aside(place):
             fanout.emit(Notice(f"set aside: {path}"))
     store = await stack.enter_async_context(open_store(place.store))
-    executor = LocalExecutor(window_of(job), fanout.emit)
     return _Run(
         job=job,
         world=world,
@@ -240,10 +240,10 @@ async def _begin(run: _Run) -> None:
     """Note the run, and tell who is watching."""
     job = run.job
     described = {"task": job.task, "inputs": list(job.inputs), "options": job.options()}
-    await run.store.begin_run(run.world.command, described, in_flight=window_of(job))
+    await run.store.begin_run(run.world.command, described, in_flight=bounds_of(job).rows)
     run.begun = True
     label = run.model.label if run.model else job.chain.chain or ""
-    run.fanout.emit(RunStarted(run.world.clock(), job.task, label, job.output.output or "-", window_of(job)))
+    run.fanout.emit(RunStarted(run.world.clock(), job.task, label, job.output.output or "-", bounds_of(job).start))
 
 
 @asynccontextmanager

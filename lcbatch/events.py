@@ -93,6 +93,15 @@ class CallWaits:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitChanged:
+    """The number of calls in flight is bounded anew; `reason` is one clause."""
+
+    now_s: float
+    limit: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """No more rows are begun. `cancel` says that those in flight are cut off as well."""
 
@@ -127,6 +136,7 @@ Event: TypeAlias = (
     | CallStarted
     | CallEnded
     | CallWaits
+    | LimitChanged
     | Stopping
     | Notice
     | RunFinished

@@ -7,6 +7,7 @@ a model may send the first, and an input may hold the second as an id.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import orjson

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from lcbatch.calls.concurrency import MOST, START, ConcurrencyPolicy, Slots, concurrency
 from lcbatch.calls.direct import direct
 from lcbatch.calls.failures import failure_of, is_providers
 from lcbatch.calls.retry import RetryPolicy, retry
@@ -19,30 +21,57 @@ from lcbatch.models import LoadedModel, load_model
 from lcbatch.ports import Call, Chain, Clock, DocumentReader, Emit, Replies, Work
 from lcbatch.records import Account, Done, Failed, Outcome, Row, RowScope, current_row
 
-_AUTO_WINDOW = 16
-"""Rows in flight for `-j auto`."""
+_EMBEDDED_CALLS = 4
+"""The embedded model works on this machine's cores: more calls in flight only take memory."""
 
-_EMBEDDED_WINDOW = 4
-"""The embedded model works on this machine's cores: more rows in flight only take memory."""
+_OWN_CHAIN_ROWS = 16
+"""A user's own chain is bounded by rows: how many calls a row makes is its own affair."""
+
+_ROWS_PER_CALL = 2
+"""Rows in flight for each call: while one row's call is out, the next one's document is read."""
+
+_MOST_CALLS = 100_000
+"""Beyond it no machine has ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What -j says: calls in flight between `least` and `most`, beginning with `start`; the first window of rows."""
+
+    least: int
+    most: int
+    start: int
+
+    @property
+    def rows(self) -> int:
+        """Rows in flight at the start."""
+        return self.start if self.least == self.most else _ROWS_PER_CALL * self.start
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the wiring takes from outside: time, the environment, and whom to tell."""
+    """What the wiring takes from outside: time, the environment, whom to tell, and how to widen the window of rows."""
 
     env: Mapping[str, str]
     clock: Clock
     emit: Emit
+    resize: Callable[[int], None]
 
 
-def window_of(job: Job) -> int:
-    """Rows in flight. Raises UsageError for a malformed -j."""
+def bounds_of(job: Job) -> Bounds:
+    """What -j says: auto, N or MIN-MAX. Raises UsageError for anything else."""
     text = job.run.concurrency
     if text == "auto":
-        return _EMBEDDED_WINDOW if model_name(job) == EXTRACTIVE else _AUTO_WINDOW
-    if not text.isdigit() or not 1 <= int(text) <= 100_000:  # noqa: PLR2004 - beyond it no machine has ports
-        raise UsageError(f"-j cannot be {text!r}", hint="a number of rows in flight, or auto")
-    return int(text)
+        if job.chain.chain is not None:
+            return Bounds(_OWN_CHAIN_ROWS, _OWN_CHAIN_ROWS, _OWN_CHAIN_ROWS)
+        if model_name(job) == EXTRACTIVE:
+            return Bounds(_EMBEDDED_CALLS, _EMBEDDED_CALLS, _EMBEDDED_CALLS)
+        return Bounds(1, MOST, START)
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= least <= most <= _MOST_CALLS:
+        raise UsageError(f"-j cannot be {text!r}", hint="auto, a number of calls in flight, or a range like 4-200")
+    return Bounds(least, most, least)
 
 
 def model_name(job: Job) -> str | None:
@@ -59,7 +88,7 @@ def wire_model(job: Job, around: Surroundings, row_model: str | None) -> LoadedM
         name = f"openai:{row_model}"
     if name is None:
         raise UsageError("which model?", hint="name it with -m, as in -m openai:gpt-5-mini, or set LCBATCH_MODEL")
-    return load_model(replace(job.model, model=name), env=around.env, connections=window_of(job))
+    return load_model(replace(job.model, model=name), env=around.env, connections=bounds_of(job).most)
 
 
 def wire_chain(job: Job, model: LoadedModel | None, replies: Replies, around: Surroundings) -> Chain:
@@ -78,7 +107,7 @@ def wire_chain(job: Job, model: LoadedModel | None, replies: Replies, around: Su
 
 
 def _stack(job: Job, model: LoadedModel, replies: Replies, around: Surroundings) -> Call:
-    """stored · retry · direct, read from the outside in."""
+    """stored · retry · concurrency · direct, read from the outside in."""
     policy = RetryPolicy(max_wait_s=job.run.max_wait, uniform=random.uniform)
     again = retry(policy, clock=around.clock, sleep=asyncio.sleep, emit=around.emit)
     attempt = direct(
@@ -89,7 +118,15 @@ def _stack(job: Job, model: LoadedModel, replies: Replies, around: Surroundings)
         clock=around.clock,
         emit=around.emit,
     )
-    return stored(replies)(again(attempt))
+    bounds = bounds_of(job)
+    policy_ = ConcurrencyPolicy(least=bounds.least, most=bounds.most, limit=bounds.start)
+    slots = Slots(
+        policy_,
+        clock=around.clock,
+        emit=around.emit,
+        resize=lambda calls: around.resize(_ROWS_PER_CALL * calls),
+    )
+    return stored(replies)(again(concurrency(slots, around.clock)(attempt)))
 
 
 def make_work(chain: Chain, read: DocumentReader, clock: Clock) -> Work:

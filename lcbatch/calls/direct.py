@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lcbatch.calls.failures import failure_of
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import CallEnded, CallStarted
 from lcbatch.ports import Call, Clock, Emit
-from lcbatch.records import Reply, Request, Usage
+from lcbatch.records import Json, Reply, Request, Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -23,15 +23,18 @@ Price = Callable[[str, Usage], float | None]
 def direct(model: BaseChatModel, *, label: str, timeout_s: float, price: Price, clock: Clock, emit: Emit) -> Call:
     """One attempt, no more: whatever goes wrong leaves as CallFailed with its verdict.
 
-    `timeout_s` bounds the whole attempt, however slowly the answer drips in.
+    `timeout_s` bounds the whole attempt, however slowly the answer drips in. Each CallStarted is followed by one CallEnded,
+    on cancel too.
     """
 
     async def call(request: Request) -> Reply:
+        messages = _messages(request)
         started_s = clock()
         emit(CallStarted(started_s))
         try:
             async with asyncio.timeout(timeout_s):
-                message = await model.ainvoke(_messages(request), **request.params)
+                message = await model.ainvoke(messages, **request.params)
+            _refuse_broken_off(message)
         except asyncio.CancelledError:
             emit(CallEnded(clock(), clock() - started_s, Usage(), None, Failure(Kind.UNKNOWN, "cancelled")))
             raise
@@ -51,7 +54,16 @@ def _messages(request: Request) -> list[BaseMessage]:
         return list(request.native)
     from langchain_core.messages import convert_to_messages  # noqa: PLC0415 - LangChain loads late
 
-    return convert_to_messages(request.messages)
+    try:
+        return convert_to_messages(request.messages)
+    except (ValueError, TypeError, NotImplementedError, LookupError) as error:
+        raise CallFailed(Failure(Kind.BAD_ROW, f"these are no chat messages: {error}")) from error
+
+
+def _refuse_broken_off(message: AIMessage) -> None:
+    """OpenRouter ends an answer that its provider broke off with finish_reason `error`, under status 200."""
+    if message.response_metadata.get("finish_reason") == "error":
+        raise CallFailed(Failure(Kind.BAD_BODY, "the provider broke the answer off with an error", maybe_paid=True))
 
 
 def _verdict(error: Exception, timeout_s: float) -> Failure:
@@ -80,9 +92,24 @@ def _reply(message: AIMessage, label: str, latency_s: float, price: Price) -> Re
 
 def message_json(message: AIMessage) -> dict[str, Any]:
     """The assistant's message as plain JSON: what is there, and nothing empty."""
-    found: dict[str, Any] = {"content": message.content}
+    found: dict[str, Any] = {"content": _plain(message.content)}
     for name in ("tool_calls", "invalid_tool_calls", "additional_kwargs", "response_metadata", "usage_metadata", "id"):
         value = getattr(message, name)
         if value:
-            found[name] = value
+            found[name] = _plain(value)
     return found
+
+
+def _plain(value: Any) -> Json:
+    """JSON as it is; whatever else a provider's integration leaves in its metadata as what it dumps, or as text.
+
+    Nothing here may fail: it stands between a paid answer and the store.
+    """
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    dump = getattr(value, "model_dump", None)
+    return _plain(dump(mode="json")) if dump is not None else str(value)

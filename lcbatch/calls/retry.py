@@ -44,7 +44,10 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Whether and when to try again. `max_wait_s` bounds how long one call is throttled without an answer."""
+    """Whether and when to try again.
+
+    `max_wait_s` bounds how long one call is throttled without an answer, and any single wait that a provider asks for.
+    """
 
     max_wait_s: float = 3600.0
     uniform: Callable[[float, float], float] = random.uniform
@@ -58,7 +61,8 @@ class RetryPolicy:
             return (delay if now_s + delay - since <= self.max_wait_s else None), after
         after = replace(history, faults=history.faults + 1, throttled_since_s=None)
         allowed = min(_ATTEMPTS.get(failure.kind, 0), _MAYBE_PAID_ATTEMPTS if failure.maybe_paid else _FAULT_ATTEMPTS)
-        return (self._delay(after.faults, failure) if after.faults < allowed else None), after
+        delay = self._delay(after.faults, failure)
+        return (delay if after.faults < allowed and delay <= self.max_wait_s else None), after
 
     def _delay(self, times: int, failure: Failure) -> float:
         jitter = self.uniform(0.0, min(_CAP_S, _BASE_S * 2.0 ** min(times, 16)))

@@ -99,6 +99,10 @@ class LocalExecutor:
         self._workers: set[asyncio.Task[None]] = set()
         self._draining = False
 
+    def resize(self, window: int) -> None:
+        """Run at most `window` rows at once from now on; a narrower one takes hold as rows are begun."""
+        self._window = window
+
     def drain(self) -> None:
         """Begin no more rows."""
         self._draining = True

@@ -2,11 +2,12 @@
 
 LangChain still builds the request and the message; only the way between them is shorter than the SDK's (which costs about
 2 ms of CPU a call, most of it in its connection pool and its walk over the body). What this way does not cover takes the
-stock one by itself: the responses API, response formats that the SDK parses, and a user's own HTTP client.
+stock one by itself: the responses API, response formats that the SDK parses, options of the SDK's own transport.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -17,13 +18,21 @@ from langchain_openai import ChatOpenAI
 from langchain_openai.chat_models.base import _handle_openai_api_error, _handle_openai_bad_request
 from pydantic import PrivateAttr
 
+from lcbatch import jsontext
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import aiohttp
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
     from langchain_core.messages import BaseMessage
 
 _CONNECT_TIMEOUT_S = 30.0
 _KEEPALIVE_S = 60.0
+_STOCK_PAYLOAD = frozenset({"response_format", "timeout", "extra_query"})
+"""Parameters that the SDK does not put into the body as they are."""
+_OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+"""Headers of the body as it travelled; aiohttp has unpacked it."""
 
 
 class FastChatOpenAI(ChatOpenAI):
@@ -31,10 +40,14 @@ class FastChatOpenAI(ChatOpenAI):
 
     `connections` bounds the session's pool and should be no less than the calls in flight. The session opens with the first
     call; `aclose` closes it. Timeouts are the caller's affair. Raises what ChatOpenAI raises.
+
+    What goes the stock way goes over an HTTP client of its own, too: LangChain's is shared by all models of the process and is
+    never closed, so that it outlives its event loop.
     """
 
     connections: int = 1000
     _session: aiohttp.ClientSession | None = PrivateAttr(default=None)
+    _stock: httpx2.AsyncClient | None = PrivateAttr(default=None)
 
     async def _agenerate(
         self,
@@ -44,7 +57,8 @@ class FastChatOpenAI(ChatOpenAI):
         **kwargs: Any,
     ) -> ChatResult:
         payload = self._get_request_payload(messages, stop=stop, **kwargs)
-        if "response_format" in payload or self._use_responses_api(payload) or self.http_async_client is not None:
+        if self._needs_stock(payload):
+            self._open_stock()
             return await super()._agenerate(messages, stop, run_manager, **kwargs)
         try:
             body = await self._post("/chat/completions", payload)
@@ -52,10 +66,19 @@ class FastChatOpenAI(ChatOpenAI):
             _handle_openai_bad_request(error)
         except openai.APIError as error:
             _handle_openai_api_error(error)
-        return self._create_chat_result(body)
+        result = self._create_chat_result(_as_the_sdk_reads_it(body))
+        _note_refusal(result, body)
+        return result
 
-    async def _post(self, path: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Send one request. Raises the SDK's own exceptions, and JSONDecodeError for a 200 that is no JSON."""
+    def _needs_stock(self, payload: Mapping[str, Any]) -> bool:
+        transport = self.http_async_client or self.openai_proxy or self.default_query or self.include_response_headers
+        return bool(transport) or not _STOCK_PAYLOAD.isdisjoint(payload) or self._use_responses_api(dict(payload))
+
+    async def _post(self, path: str, payload: dict[str, Any]) -> Any:
+        """Send one request; the answer's JSON, or its text where that is none and does not claim to be.
+
+        Raises the SDK's own exceptions, and JSONDecodeError for broken JSON under a JSON content type.
+        """
         import aiohttp  # noqa: PLC0415 - 100 ms that only a run pays
 
         client = self.root_async_client
@@ -63,20 +86,19 @@ class FastChatOpenAI(ChatOpenAI):
         request = httpx2.Request("POST", url)
         extra = payload.pop("extra_body", None) or {}
         headers = payload.pop("extra_headers", None) or {}
-        data = orjson.dumps({**payload, **extra}, default=_plain)
+        data = _body({**payload, **extra})
         try:
             async with self._open_session().post(url, data=data, headers=headers, allow_redirects=False) as response:
                 content = await response.read()
         except TimeoutError as error:
             raise openai.APITimeoutError(request) from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise openai.APIConnectionError(request=request) from error
         if response.status >= 300:  # noqa: PLR2004 - all that is no success, redirects too: a key must not follow them
-            answer = httpx2.Response(
-                response.status, headers=list(response.headers.items()), content=content, request=request
-            )
+            kept = [(name, value) for name, value in response.headers.items() if name.lower() not in _OF_THE_WIRE]
+            answer = httpx2.Response(response.status, headers=kept, content=content, request=request)
             raise client._make_status_error_from_response(answer)  # noqa: SLF001 - the SDK's own mapping
-        return _json_object(content)
+        return _parsed(content, response.content_type)
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -90,6 +112,14 @@ class FastChatOpenAI(ChatOpenAI):
             )
         return self._session
 
+    def _open_stock(self) -> None:
+        if self._stock is None and self.http_async_client is None:
+            limits = httpx2.Limits(max_connections=self.connections, keepalive_expiry=_KEEPALIVE_S)
+            proxy = self.openai_proxy or None
+            self._stock = openai.DefaultAsyncHttpxClient(limits=limits, proxy=proxy, follow_redirects=False)
+            self.root_async_client = self.root_async_client.with_options(http_client=self._stock)
+            self.async_client = self.root_async_client.chat.completions
+
     def _session_headers(self) -> dict[str, str]:
         client = self.root_async_client
         named = {**client.default_headers, **client.auth_headers}
@@ -100,16 +130,73 @@ class FastChatOpenAI(ChatOpenAI):
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._stock is not None:
+            await self._stock.aclose()
 
 
-def _json_object(content: bytes) -> dict[str, Any]:
-    """The body as an object. A lone surrogate in it passes, as it does in the SDK."""
-    from lcbatch import jsontext  # noqa: PLC0415
+def _body(payload: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(payload, default=_plain)
+    except orjson.JSONEncodeError:  # a lone surrogate or a long integer: escaped, it is for the provider to judge
+        return json.dumps(payload, default=_plain).encode()
 
-    body = jsontext.loads(content)
+
+def _parsed(content: bytes, content_type: str) -> Any:
+    """The JSON in a success. The SDK goes by the content type; a server that mislabels its JSON is understood here."""
+    try:
+        return jsontext.loads(content)
+    except ValueError:
+        if content_type.endswith("json"):
+            raise
+        return content.decode("utf-8", "replace")
+
+
+def _as_the_sdk_reads_it(body: Any) -> Any:
+    """Fill in what the SDK's response types default to None, where LangChain passes it on to the message.
+
+    One thing is better than there: an error of mere text becomes an error object, so that it is known as a provider's.
+    """
     if not isinstance(body, dict):
-        raise ValueError(f"unexpected response type: {content[:200]!r}")  # noqa: TRY004 - as the stock class raises it
+        return body
+    if isinstance(error := body.get("error"), str) and error:
+        body["error"] = {"message": error}
+    _filled(body, ("id", "model", "choices", "system_fingerprint", "usage"))
+    usage = body["usage"]
+    if isinstance(usage, dict):
+        _filled(usage, _DETAILS)
+        for name, known in _DETAILS.items():
+            _filled(usage[name], known)
+    choices = body["choices"]
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            _filled(choice.setdefault("logprobs", None), ("content", "refusal"))
     return body
+
+
+_DETAILS = {
+    "completion_tokens_details": (
+        "accepted_prediction_tokens",
+        "audio_tokens",
+        "reasoning_tokens",
+        "rejected_prediction_tokens",
+        "text_tokens",
+    ),
+    "prompt_tokens_details": ("audio_tokens", "cache_write_tokens", "cached_tokens", "image_tokens", "text_tokens"),
+}
+"""openai.types.CompletionUsage. The parity test compares with the installed SDK, so that a new field there is noticed."""
+
+
+def _filled(part: Any, names: Mapping[str, Any] | tuple[str, ...]) -> None:
+    if isinstance(part, dict):
+        for name in names:
+            part.setdefault(name, None)
+
+
+def _note_refusal(result: ChatResult, body: Any) -> None:
+    """As the stock class does for the first choice, None included."""
+    if result.generations:
+        said = body["choices"][0]["message"]
+        result.generations[0].message.additional_kwargs["refusal"] = said.get("refusal")
 
 
 def _plain(value: object) -> Any:

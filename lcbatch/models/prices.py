@@ -25,6 +25,8 @@ def price_of(provider: str, *, local: bool) -> Callable[[str, Usage], float | No
         except LookupError:
             unknown.add(model)
             return None
+        except ValueError:  # counts that make no sense: an answer is not lost over its price
+            return None
 
     return price
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from lcbatch import jsontext
 from lcbatch.errors import ConfigError, UsageError
@@ -25,20 +26,23 @@ _KEY_VARIABLES = {
     "groq": "GROQ_API_KEY",
 }
 
+_OWN_OPTIONS = {"model": "-m", "model_name": "-m", "base_url": "--base-url", "openai_api_base": "--base-url"}
+_NOT_THE_ANSWERS = frozenset({"default_headers", "default_query", "extra_headers", "timeout", "request_timeout"})
+"""Model arguments that decide no answer, and that may hold a secret: they stay out of the identity."""
+
 
 def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections: int) -> LoadedModel:
     """Build the model. Raises ConfigError (78) with what to install or to set; UsageError for a malformed option."""
     assert options.model is not None
-    provider, _, name = options.model.partition(":")
+    provider, colon, name = options.model.partition(":")
     if not name:
-        raise ConfigError(
-            f"a model is named provider:name, {options.model!r} has no provider",
-            hint=f"did you mean openai:{provider}?",
-        )
-    base_url = options.base_url or (env.get("OPENAI_BASE_URL") if provider == "openai" else None)
-    local = base_url is not None and _is_loopback(base_url)
+        lacks, hint = ("name", "as in openai:gpt-5-mini") if colon else ("provider", f"did you mean openai:{provider}?")
+        raise ConfigError(f"a model is named provider:name, {options.model!r} has no {lacks}", hint=hint)
+    base_url = options.base_url or _url_from(env, provider)
+    local = _is_local(base_url, provider, env)
     key = _key(options, provider, env, local=local)
-    _refuse_open_wire(base_url, has_key=key not in {None, _NO_KEY}, options=options)
+    if base_url is not None:
+        _refuse_open_wire(base_url, has_key=key not in {None, _NO_KEY}, insecure_http=options.insecure_http)
     arguments = _arguments(options)
     if provider == "openai":
         chat, aclose = _openai(name, base_url, key, arguments, connections)
@@ -47,7 +51,9 @@ def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections
     return LoadedModel(
         chat=chat,
         label=options.model,
-        identity=identity_of(options.model, arguments),
+        identity=identity_of(
+            options.model, {name: value for name, value in arguments.items() if name not in _NOT_THE_ANSWERS}
+        ),
         price=price_of(provider, local=local),
         local=local,
         takes_document_alone=False,
@@ -69,7 +75,7 @@ def _openai(name: str, base_url: str | None, key: str | None, arguments: Mapping
             connections=connections,
             **arguments,
         )
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # whatever the constructor dislikes, what it was given is at fault
         raise ConfigError(f"openai:{name} cannot be set up: {error}", hint="look at --model-arg") from error
     return chat, chat.aclose
 
@@ -87,9 +93,10 @@ def _by_langchain(provider: str, name: str, base_url: str | None, key: str | Non
     try:
         return init_chat_model(name, model_provider=provider, **given)
     except ImportError as error:
-        package = f"langchain-{provider.replace('_', '-')}"
+        named = re.search(r"pip install (?:-U )?([\w-]+)", str(error))
+        package = named[1] if named else f"langchain-{provider.replace('_', '-')}"
         raise ConfigError(f"{provider}: {error}", hint=f"pip install {package}") from error
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # each integration has exceptions of its own for settings that it dislikes
         raise ConfigError(f"{provider}:{name} cannot be set up: {error}", hint="look at -m and --model-arg") from error
 
 
@@ -105,6 +112,10 @@ def _arguments(options: ModelOptions) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--model-arg {text!r} has no '='", hint="write it like top_p=0.9 or stop='[\"END\"]'")
+        if name.endswith("api_key"):
+            raise UsageError(f"--model-arg {name}: keys come from the environment only", hint="see --api-key-env")
+        if name in _OWN_OPTIONS:
+            raise UsageError(f"--model-arg {name} has an option of its own", hint=f"see {_OWN_OPTIONS[name]}")
         try:
             arguments[name] = jsontext.loads(value)
         except ValueError:
@@ -126,20 +137,39 @@ def _key(options: ModelOptions, provider: str, env: Mapping[str, str], *, local:
     )
 
 
-def _refuse_open_wire(base_url: str | None, *, has_key: bool, options: ModelOptions) -> None:
-    if base_url is None:
-        return
-    parts = urlsplit(base_url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+def _url_from(env: Mapping[str, str], provider: str) -> str | None:
+    """Where the client would go by itself, so that it is judged like a --base-url."""
+    return (env.get("OPENAI_BASE_URL") or env.get("OPENAI_API_BASE") or None) if provider == "openai" else None
+
+
+def _refuse_open_wire(base_url: str, *, has_key: bool, insecure_http: bool) -> None:
+    parts = _split(base_url)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigError(f"--base-url {base_url!r} is no http(s) URL", hint="write it like http://127.0.0.1:8000/v1")
-    if parts.scheme == "http" and has_key and not options.insecure_http and not _is_loopback(base_url):
+    if parts.scheme == "http" and has_key and not insecure_http and not _is_loopback(parts.hostname):
         raise ConfigError(
             f"a key would travel unencrypted to {parts.hostname}", hint="use https, or allow it with --insecure-http"
         )
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def _split(url: str) -> SplitResult | None:
+    """The URL's parts; None where it has a host or a port that can be none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def _is_local(base_url: str | None, provider: str, env: Mapping[str, str]) -> bool:
+    if base_url is None:
+        return provider == "ollama" and not env.get("OLLAMA_HOST")
+    parts = _split(base_url)
+    return parts is not None and _is_loopback(parts.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -46,7 +46,8 @@ class RowFigures:
     """Rows by outcome.
 
     `total` is None while the input's size is unknown, and `left` with it; `left` is what is still neither answered
-    nor failed, rows in flight included. `window` is how many may be in flight. `per_s` weighs the last 30 s most,
+    nor failed, rows in flight included. `window` is how many calls may be in flight (of the
+    user's own chain: rows). `per_s` weighs the last 30 s most,
     `per_s_overall` is since the start; both count rows that ended in this run, done or failed. `latency` is of done
     rows.
     """
@@ -146,3 +147,8 @@ class Snapshot:
     exit_code: int | None
     message: str
     continue_with: str
+
+    @property
+    def in_flight(self) -> int:
+        """What the limit bounds: calls, or rows where the calls are not seen."""
+        return self.calls.in_flight if self.calls.attempts else self.rows.in_flight

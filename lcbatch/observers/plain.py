@@ -25,7 +25,7 @@ def progress_line(snapshot: Snapshot) -> str:
     if rows.failed or rows.failed_before:
         before = f" ({count(rows.failed_before)} before)" if rows.failed_before else ""
         parts.append(f"{count(rows.failed)} failed{before}")
-    parts += [f"{count(rows.in_flight)} in flight", f"{rate(rows.per_s)} rows/s"]
+    parts += [f"{count(snapshot.in_flight)} in flight", f"{rate(rows.per_s)} rows/s"]
     if calls.tokens:
         parts.append(f"{compact(calls.tokens_per_s)} tokens/s")
     if calls.latency.p50_s is not None:

@@ -85,7 +85,7 @@ def _figures(snapshot: Snapshot) -> list[Piece]:
     if rows.failed or rows.failed_before:
         before = f" +{count(rows.failed_before)} before" if rows.failed_before else ""
         pieces.append((f"{count(rows.failed)} failed{before}", "red"))
-    pieces.append((f"{count(rows.in_flight)}/{count(rows.window)} in flight", ""))
+    pieces.append((f"{count(snapshot.in_flight)}/{count(rows.window)} in flight", ""))
     pieces.append((f"{rate(rows.per_s)} rows/s", ""))
     if cost := cost_text(snapshot):
         pieces.append((cost, "yellow"))

@@ -14,6 +14,7 @@ from lcbatch.events import (
     Event,
     InputRead,
     InputSize,
+    LimitChanged,
     RowsFinished,
     RowsPlanned,
     RowsStarted,
@@ -49,6 +50,7 @@ class Stats:
         self._calls = _Calls()
         self._started: RunStarted | None = None
         self._finished: RunFinished | None = None
+        self._limit = 0
         self._stopping: str | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._run_started,
@@ -60,6 +62,7 @@ class Stats:
             CallStarted: self._first_call,
             CallEnded: self._calls.ended,
             CallWaits: self._calls.waits,
+            LimitChanged: self._limit_changed,
             Stopping: self._run_stopping,
             RunFinished: self._run_finished,
         }
@@ -74,7 +77,7 @@ class Stats:
         begun, over = self._started, self._finished
         now_s = over.now_s if over else now_s
         elapsed_s = max(0.0, now_s - begun.now_s) if begun else 0.0
-        rows = self._rows.figures(now_s, elapsed_s, begun.limit if begun else 0)
+        rows = self._rows.figures(now_s, elapsed_s, self._limit)
         calls = self._calls.figures(now_s, elapsed_s)
         retry_kind, retry_in_s = self._calls.pause(now_s)
         return Snapshot(
@@ -99,6 +102,7 @@ class Stats:
 
     def _run_started(self, event: RunStarted) -> None:
         self._started = event
+        self._limit = event.limit
         self._rows.rate.start(event.now_s)
         self._calls.rate.start(event.now_s)
 
@@ -108,6 +112,9 @@ class Stats:
         self._calls.rate.start(event.now_s)
         self._calls.started(event)
         self._handlers[CallStarted] = self._calls.started
+
+    def _limit_changed(self, event: LimitChanged) -> None:
+        self._limit = event.limit
 
     def _run_stopping(self, event: Stopping) -> None:
         self._stopping = event.reason

@@ -26,7 +26,7 @@ END = RunFinished(100.0, 0, "done")
 
 def test_the_line_says_everything() -> None:
     assert progress_line(busy()) == (
-        "2,100/12,345 done, 100 reused, 3 failed (2 before), 7 in flight, 10.1 rows/s, 1.2k tokens/s, p50 1.0 s, "
+        "2,100/12,345 done, 100 reused, 3 failed (2 before), 1 in flight, 10.1 rows/s, 1.2k tokens/s, p50 1.0 s, "
         "$2.00, ETA 16m52s, waiting for: provider"
     )
 

@@ -34,7 +34,7 @@ def test_a_wide_terminal_shows_everything_on_three_lines() -> None:
     assert bar.startswith("run ━")
     assert bar.endswith(" 17 % · 2,100/12,345 done · ETA 16m52s")
     assert figures == (
-        "3 failed +2 before · 7/40 in flight · 10.1 rows/s · $2.00 · p50 1.0 s p95 1.0 s · 1.2k tokens/s · 100 reused"
+        "3 failed +2 before · 1/40 in flight · 10.1 rows/s · $2.00 · p50 1.0 s p95 1.0 s · 1.2k tokens/s · 100 reused"
         " · 1 retried"
     )
     assert state == "3m20s · waiting for provider"
@@ -42,7 +42,7 @@ def test_a_wide_terminal_shows_everything_on_three_lines() -> None:
 
 def test_80_columns_need_one_line_more() -> None:
     assert drawn(busy(), 80)[1:] == [
-        "3 failed +2 before · 7/40 in flight · 10.1 rows/s · $2.00 · p50 1.0 s p95 1.0 s",
+        "3 failed +2 before · 1/40 in flight · 10.1 rows/s · $2.00 · p50 1.0 s p95 1.0 s",
         "1.2k tokens/s · 100 reused · 1 retried",
         "3m20s · waiting for provider",
     ]
@@ -53,7 +53,7 @@ def test_40_columns_stay_readable_and_show_what_matters() -> None:
     assert bar.endswith(" 17 % · ETA 16m52s")
     assert rest == [
         "2,100/12,345 done · 3 failed +2 before",
-        "7/40 in flight · 10.1 rows/s · $2.00",
+        "1/40 in flight · 10.1 rows/s · $2.00",
         "p50 1.0 s p95 1.0 s · 1.2k tokens/s",
         "3m20s · waiting for provider",
     ]

@@ -1,26 +1,39 @@
-"""The extractive summarizer as a LangChain chat model."""
+"""The summarizer as a LangChain chat model: the document comes as a message, the wishes as bound arguments."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from lcbatch.models.extractive.summarize import summarize_text
+from .language import count_words
+from .summarize import DEFAULT_WORDS, NoProseError, summarize_text
 
-_THREAD_ABOVE_CHARS = 20_000
-"""A longer document takes more than a few milliseconds, which the event loop should not wait for."""
+MODEL_NAME: Final = "lcbatch:extractive"
+
+INLINE_CHARS: Final = 4_000
+"""Up to this length a summary takes about 4 ms, less than a thread's round trip is worth; longer ones leave the event loop."""
+
+TOKENS_PER_WORD: Final = 4 / 3
+"""There is no tokenizer here: usage is the usual estimate of 100 tokens to 75 English words, for comparison only."""
 
 
 class ExtractiveChat(BaseChatModel):
-    """Summarizes the last human message; words, language and focus are call arguments (`model.bind(words=80)`).
+    """Answers with an extract of the last human message, which is the document alone: no prompt around it.
 
-    Tokens in the usage are words counted, as nothing is tokenized here. Raises NoProseError.
+    `model.bind(words=80, focus="costs", language="de")` says what is wanted; other arguments, `stop` among them, have no
+    meaning for an extract and are ignored. System messages are ignored too. Nothing is sent anywhere. Usage is estimated
+    from words. Raises NoProseError, a ValueError, for a document without prose.
     """
+
+    model: str = MODEL_NAME
+    """Reported as `model_name`; a field, because LangChain's tracers read it."""
 
     @property
     def _llm_type(self) -> str:
@@ -29,37 +42,53 @@ class ExtractiveChat(BaseChatModel):
     def _generate(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        stop: list[str] | None = None,  # noqa: ARG002 - an extract has nothing to stop
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - there are no tokens to report
+        *,
+        words: int = DEFAULT_WORDS,
+        language: str | None = None,
+        focus: str | None = None,
+        **kwargs: Any,  # noqa: ARG002 - sampling parameters that a chain binds for any model
     ) -> ChatResult:
-        return _answer(_document(messages), kwargs)
+        return self._answer(_document(messages), words=words, language=language, focus=focus)
 
     async def _agenerate(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        stop: list[str] | None = None,  # noqa: ARG002 - an extract has nothing to stop
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - there are no tokens to report
+        *,
+        words: int = DEFAULT_WORDS,
+        language: str | None = None,
+        focus: str | None = None,
+        **kwargs: Any,  # noqa: ARG002 - sampling parameters that a chain binds for any model
     ) -> ChatResult:
+        """Summarize without holding up the loop: long documents in a thread, which runs to its end when cancelled."""
         document = _document(messages)
-        if len(document) <= _THREAD_ABOVE_CHARS:
-            return _answer(document, kwargs)
-        return await asyncio.to_thread(_answer, document, kwargs)
+        answer = partial(self._answer, document, words=words, language=language, focus=focus)
+        return answer() if len(document) <= INLINE_CHARS else await asyncio.to_thread(answer)
+
+    def _answer(self, document: str, *, words: int, language: str | None, focus: str | None) -> ChatResult:
+        summary = summarize_text(document, words=words, focus=focus, language=language)
+        message = AIMessage(
+            content=summary,
+            response_metadata={"model_name": self.model, "finish_reason": "stop"},
+            usage_metadata=_usage(document, summary),
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 def _document(messages: list[BaseMessage]) -> str:
-    asked = [message for message in messages if isinstance(message, HumanMessage)]
-    return str(asked[-1].text) if asked else ""
+    """Return the text of the last human message; its blocks that are not text are left out.
+
+    Raises NoProseError where there is no human message.
+    """
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            return str(message.text)
+    raise NoProseError
 
 
-def _answer(document: str, given: dict[str, Any]) -> ChatResult:
-    options = {name: given[name] for name in ("words", "language", "focus") if given.get(name) is not None}
-    summary = summarize_text(document, **options)
-    read, written = len(document.split()), len(summary.split())
-    message = AIMessage(
-        content=summary,
-        usage_metadata={"input_tokens": read, "output_tokens": written, "total_tokens": read + written},
-        response_metadata={"model_name": "lcbatch:extractive", "finish_reason": "stop"},
-    )
-    return ChatResult(generations=[ChatGeneration(message=message)])
+def _usage(document: str, summary: str) -> UsageMetadata:
+    asked, answered = (round(count_words(text) * TOKENS_PER_WORD) for text in (document, summary))
+    return UsageMetadata(input_tokens=asked, output_tokens=answered, total_tokens=asked + answered)

@@ -81,30 +81,145 @@ _WORD = re.compile(r"[^\W_]+")
 
 # Single words are looked up in the set of a sentence's words: one pass instead of one search for each list.
 _PURPOSE: Final = frozenset(
-    ["propose", "proposes", "proposed", "proposal", "introduce", "introduces", "introduced", "introducing", "describe", "describes", "described", "present", "presents", "recommend", "recommends", "specify", "specifies", "define", "defines", "aim", "aims", "goal", "goals", "purpose", "intended", "objective", "objectives", "beschreibt", "beschreiben", "vorgeschlagen", "schlägt", "schlagen", "ziel", "zweck", "décrit", "décrivent", "proposons", "proposent", "présente", "objectif", "propone", "presenta", "objetivo", "descrive", "obiettivo", "scopo", "propõe", "descreve", "apresenta", "beschrijft", "doel", "beskriver", "syfte", "celem", "opisuje", "предлагает", "предлагается", "описывает", "описывается", "рассматривает", "рассматривается", "целью", "يهدف", "يقترح"]
+    [
+        "propose",
+        "proposes",
+        "proposed",
+        "proposal",
+        "introduce",
+        "introduces",
+        "introduced",
+        "introducing",
+        "describe",
+        "describes",
+        "described",
+        "present",
+        "presents",
+        "recommend",
+        "recommends",
+        "specify",
+        "specifies",
+        "define",
+        "defines",
+        "aim",
+        "aims",
+        "goal",
+        "goals",
+        "purpose",
+        "intended",
+        "objective",
+        "objectives",
+        "beschreibt",
+        "beschreiben",
+        "vorgeschlagen",
+        "schlägt",
+        "schlagen",
+        "ziel",
+        "zweck",
+        "décrit",
+        "décrivent",
+        "proposons",
+        "proposent",
+        "présente",
+        "objectif",
+        "propone",
+        "presenta",
+        "objetivo",
+        "descrive",
+        "obiettivo",
+        "scopo",
+        "propõe",
+        "descreve",
+        "apresenta",
+        "beschrijft",
+        "doel",
+        "beskriver",
+        "syfte",
+        "celem",
+        "opisuje",
+        "предлагает",
+        "предлагается",
+        "описывает",
+        "описывается",
+        "рассматривает",
+        "рассматривается",
+        "целью",
+        "يهدف",
+        "يقترح",
+    ]
 )
 _PURPOSE_UNSPACED: Final = ("目的", "提案", "提出", "介绍", "उद्देश्य")
 _POINTER: Final = frozenset(
-    ["following", "below", "above", "earlier", "mentioned", "aforementioned", "https", "http", "www", "folgende", "folgenden", "folgender", "folgendes", "siehe", "oben", "unten", "dessous", "dessus", "suivant", "suivante", "suivants", "suivantes", "siguiente", "siguientes", "arriba", "abajo", "следующий", "следующая", "следующее", "следующие", "ниже", "выше"]
+    [
+        "following",
+        "below",
+        "above",
+        "earlier",
+        "mentioned",
+        "aforementioned",
+        "https",
+        "http",
+        "www",
+        "folgende",
+        "folgenden",
+        "folgender",
+        "folgendes",
+        "siehe",
+        "oben",
+        "unten",
+        "dessous",
+        "dessus",
+        "suivant",
+        "suivante",
+        "suivants",
+        "suivantes",
+        "siguiente",
+        "siguientes",
+        "arriba",
+        "abajo",
+        "следующий",
+        "следующая",
+        "следующее",
+        "следующие",
+        "ниже",
+        "выше",
+    ]
 )
-_POINTER_WORDS: Final = frozenset({"see", "section", "figure", "table", "appendix", "follows", "later", "point", "rest", "remainder"})
+_POINTER_WORDS: Final = frozenset(
+    {"see", "section", "figure", "table", "appendix", "follows", "later", "point", "rest", "remainder"}
+)
 _POINTER_PHRASE = re.compile(
     r"\(see\b|\bas follows|\b(?:see|in) (?:the )?(?:next |previous )?(?:section|figure|table|appendix)|(?:previous|next|this) section|later in|"
     r"from this point|(?:rest|remainder) of th(?:is|e)\b",
     re.IGNORECASE,
 )
 _FATES: Final = frozenset(
-    ["rejected", "withdrawn", "deferred", "superseded", "accepted", "approved", "obsolete", "withdrawing", "abandoned", "renumbered", "renamed", "replaced", "extracted", "merged"]
+    [
+        "rejected",
+        "withdrawn",
+        "deferred",
+        "superseded",
+        "accepted",
+        "approved",
+        "obsolete",
+        "withdrawing",
+        "abandoned",
+        "renumbered",
+        "renamed",
+        "replaced",
+        "extracted",
+        "merged",
+    ]
 )
 _OWN_FATE = re.compile(
     rf"\b(?:this|the) (?:\w+ )?[\w-]+(?: \d+)? (?:has been|was|is|has|should be|will be)(?: \w+)? (?:{'|'.join(sorted(_FATES))})\b",
     re.IGNORECASE,
 )
 _QUOTES: Final = frozenset("“”«»„「」")
-_OPENING_QUOTES: Final = ('"', "'", "‘", "『", "—", "–")  # noqa: RUF001 - quotation marks and dashes that open speech
+_OPENING_QUOTES: Final = ('"', "'", "‘", "『", "—", "–")
 _SPEAKER = re.compile(r"\b(?:I|I'm|I've|my|me|My)\b")
-_DEFINITION = re.compile(r"\S+(?: \([^)]*\))? (?:--|[–—]) ")  # noqa: RUF001 - dashes as people type them
-_QUESTION = re.compile(r"[?？؟][\"'”’»)\]]*$")  # noqa: RUF001 - full-width and Arabic marks
+_DEFINITION = re.compile(r"\S+(?: \([^)]*\))? (?:--|[–—]) ")
+_QUESTION = re.compile(r"[?？؟][\"'”’»)\]]*$")
 
 
 def prior(sentence: str, block: Block, place: Place, lexicon: Lexicon, weights: Weights) -> float:
@@ -135,7 +250,9 @@ def _heading_cue(heading: str) -> int:
 
 
 def _states_purpose(sentence: str, words: frozenset[str], lexicon: Lexicon) -> bool:
-    if not _PURPOSE.isdisjoint(words) or (not sentence.isascii() and any(word in sentence for word in _PURPOSE_UNSPACED)):
+    if not _PURPOSE.isdisjoint(words) or (
+        not sentence.isascii() and any(word in sentence for word in _PURPOSE_UNSPACED)
+    ):
         return True
     return not words.isdisjoint(lexicon.anaphors) and speaks_of_itself(sentence, lexicon)
 
@@ -143,7 +260,8 @@ def _states_purpose(sentence: str, words: frozenset[str], lexicon: Lexicon) -> b
 def _flaws(sentence: str, words: frozenset[str], block: Block) -> int:
     return sum(
         (
-            block.kind in {"item", "quote"},
+            # Items are often phrases with a full stop, and they tell details: two flaws.
+            2 * (block.kind in {"item", "quote"}),
             bool(_DEFINITION.match(sentence)),
             sentence.lstrip(CODE_OPEN)[:1].islower(),
             count_words(sentence) < SHORT_WORDS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from .inline import NOTE_HERE
@@ -47,14 +48,43 @@ _LICENCE: Final = (
     "tous droits réservés",
     "все права защищены",
 )
-_ENDED = re.compile(r"[.!?…。！？｡؟۔।॥][\"'”’»›)\]」』）]*$")  # noqa: RUF001 - the stops of several scripts
-_EXPLETIVE = re.compile(r"it (?:is|was|has been|will be|would be|seems|should be|may be) .{1,60}\b(?:that|to|whether)\b", re.IGNORECASE)
+_ENDED = re.compile(rf"[.!?…。！？｡؟۔।॥][\"'”’»›)\]」』）{NOTE_HERE}]*$")
+_EXPLETIVE = re.compile(
+    r"it (?:is|was|has been|will be|would be|seems|should be|may be) .{1,60}\b(?:that|to|whether)\b", re.IGNORECASE
+)
 _ACRONYM = re.compile(r"[A-Z]{2,6}s?")
 _WORD = re.compile(r"[\w'-]+(?:\.[\w]+)*")
 _PAIRS: Final = (("(", ")"), ("[", "]"), ("“", "”"), ("«", "»"), ("「", "」"))
 
 _NOT_BACK: Final = frozenset(
-    ["that", "its", "their", "his", "her", "such", "both", "each", "it's", "sein", "seine", "ihr", "ihre", "son", "sa", "ses", "leur", "leurs", "su", "sus", "suo", "seu", "sua", "zijn", "hun", "haar"]
+    [
+        "that",
+        "its",
+        "their",
+        "his",
+        "her",
+        "such",
+        "both",
+        "each",
+        "it's",
+        "sein",
+        "seine",
+        "ihr",
+        "ihre",
+        "son",
+        "sa",
+        "ses",
+        "leur",
+        "leurs",
+        "su",
+        "sus",
+        "suo",
+        "seu",
+        "sua",
+        "zijn",
+        "hun",
+        "haar",
+    ]
 )
 """Words that point back as a sentence's first, and mostly forward or at nothing as its second ("Given that", "In its current
 form"); nor do they name the document itself ("his proposal")."""
@@ -116,8 +146,12 @@ def dangles(sentence: str, lexicon: Lexicon) -> bool:
 def speaks_of_itself(sentence: str, lexicon: Lexicon) -> bool:
     """Whether "this report", "dieser Artikel" or a series' acronym ("this RFC") stands in the sentence."""
     words = _WORD.findall(sentence)
-    for before, word in zip(words, words[1:], strict=False):
+    for before, word in pairwise(words):
         pointing = before.lower()
-        if pointing in lexicon.anaphors and pointing not in _NOT_BACK and (word.lower() in lexicon.selves or _ACRONYM.fullmatch(word)):
+        if (
+            pointing in lexicon.anaphors
+            and pointing not in _NOT_BACK
+            and (word.lower() in lexicon.selves or _ACRONYM.fullmatch(word))
+        ):
             return True
     return False

@@ -13,17 +13,24 @@ _UNWANTED = re.compile(f"[\x00-\x08\x0e-\x1f\x7f\u200b\u2060\ufeff{CODE_OPEN}{CO
 
 # Project Gutenberg's frame, as its licence tells readers to find it.
 _FRAME_START = re.compile(r"^\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG.*$", re.MULTILINE)
-_FRAME_END = re.compile(r"^(?:\*{3} ?END OF (?:THE|THIS) PROJECT GUTENBERG|End of (?:the )?Project Gutenberg)", re.MULTILINE)
+_FRAME_END = re.compile(
+    r"^(?:\*{3} ?END OF (?:THE|THIS) PROJECT GUTENBERG|End of (?:the )?Project Gutenberg)", re.MULTILINE
+)
 
 _YAML = re.compile(r"\A(---|\+\+\+)[ \t]*\n(.*?)\n(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FIELD = re.compile(r"^([A-Za-z][A-Za-z-]{1,30})[ \t]?[:=][ \t]*(.*)$")
-_BIBLIOGRAPHIC: Final = frozenset(["title", "subject", "author", "authors", "date", "from", "status", "version", "created", "type", "category"])
+_BIBLIOGRAPHIC: Final = frozenset(
+    ["title", "subject", "author", "authors", "date", "from", "status", "version", "created", "type", "category"]
+)
 """Names of which one must stand in a header block: else two lines of a dialogue would be taken for one."""
 
-_LOOKS_HTML = re.compile(r"<(?:!doctype|html|body|head|div|p|br|table|span|h[1-6]|ul|ol|section|article)\b[^<>]*>", re.IGNORECASE)
+_LOOKS_HTML = re.compile(
+    r"<(?:!doctype|html|body|head|div|p|br|table|span|h[1-6]|ul|ol|section|article)\b[^<>]*>", re.IGNORECASE
+)
 _HTML_TAGS_TO_BE_HTML: Final = 3
 _HTML_DROPPED = re.compile(
-    r"<(script|style|pre|code|table|nav|footer|template|svg|head|figure|textarea)\b[^>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE
+    r"<(script|style|pre|code|table|nav|footer|template|svg|head|figure|textarea)\b[^>]*>.*?</\1\s*>",
+    re.DOTALL | re.IGNORECASE,
 )
 _HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.DOTALL | re.IGNORECASE)
 _HTML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -31,7 +38,8 @@ _HTML_INLINE_CODE = re.compile(r"<(code|tt|kbd|samp)\b[^>]*>([^<]{1,200})</\1\s*
 _HTML_HEADING = re.compile(r"<h([1-6])\b[^>]*>(.*?)</h\1\s*>", re.DOTALL | re.IGNORECASE)
 _HTML_ITEM = re.compile(r"<li\b[^>]*>", re.IGNORECASE)
 _HTML_BLOCK = re.compile(
-    r"</?(?:p|div|br|hr|ul|ol|li|dl|dt|dd|h[1-6]|section|article|header|main|aside|blockquote|body|html)\b[^>]*>", re.IGNORECASE
+    r"</?(?:p|div|br|hr|ul|ol|li|dl|dt|dd|h[1-6]|section|article|header|main|aside|blockquote|body|html)\b[^>]*>",
+    re.IGNORECASE,
 )
 _TAG = re.compile(r"<[^<>]{1,400}>")
 _LEADING_SPACE = re.compile(r"^[ \t]+", re.MULTILINE)

@@ -21,11 +21,23 @@ _TITLED = re.compile(r"(.*?)\s*<[^<>]*>", re.DOTALL)
 _REFERENCE = re.compile(r"`([^`]{1,400})`__?(?!\w)")
 _CODE = re.compile(r"(`{1,2})(?!`)([^`]{1,400}(?:`[^`]{1,200})?)\1(?!`)")
 _HELD = re.compile(f"{CODE_OPEN}(\\d+){CODE_CLOSE}")
-_SPAN = re.compile(f"{CODE_OPEN}[^{CODE_CLOSE}]*{CODE_CLOSE}")
+CODE_SPAN: Final = re.compile(f"{CODE_OPEN}[^{CODE_CLOSE}]*{CODE_CLOSE}")
 _IMAGE = re.compile(r"!\[[^\]]{0,200}\](?:\([^)]{0,500}\)|\[[^\]]{0,100}\])")
-_NOTE = re.compile(r"\s*(?:\[\^[^\]\s]{1,60}\]|\[(?:\d{1,3}|#[\w-]{0,60}|\*|[A-Z][\w-]{0,40})\]_|\[\d{1,3}(?:\s*[,-]\s*\d{1,3})*\](?![(\w]))")
-_LINK = re.compile(r"\[([^\[\]]{1,400})\](?:\([^()\s]{0,500}(?:\([^()]*\)[^()]{0,200})?(?:\s+\"[^\"]*\")?\)|\[[^\]]{0,100}\])")
-_TAG = re.compile(r"</?[A-Za-z][^<>]{0,400}>|<!--.{0,2000}?-->", re.DOTALL)
+_NOTE = re.compile(
+    r"\s*(?:\[\^[^\]\s]{1,60}\]|\[(?:\d{1,3}|#[\w-]{0,60}|\*|[A-Za-z][\w-]{0,40})\]_(?!\w)|"
+    r"\[\d{1,3}(?:\s*[,-]\s*\d{1,3})*\](?![(\w]))"
+)
+_LINK = re.compile(
+    r"\[([^\[\]]{1,400})\](?:\([^()\s]{0,500}(?:\([^()]*\)[^()]{0,200})?(?:\s+\"[^\"]*\")?\)|\[[^\]]{0,100}\])"
+)
+_TAG = re.compile(
+    r"</?(?:a|abbr|b|big|blockquote|br|center|cite|code|col|dd|del|details|div|dl|dt|em|figure|font|h[1-6]|hr|i|img|ins|kbd|"
+    r"li|mark|ol|p|picture|pre|q|s|samp|small|source|span|strong|sub|summary|sup|table|tbody|td|th|thead|tr|tt|u|ul|var|video)"
+    r"(?:\s[^<>]{0,400})?/?>|<!--.{0,2000}?-->",
+    re.DOTALL | re.IGNORECASE,
+)
+"""HTML's own tags: another word in angle brackets is text, such as the <name> of a placeholder."""
+
 _AUTOLINK = re.compile(r"\s*<(?:https?|ftp|mailto):[^<>\s]{1,500}>")
 _STRONG = re.compile(r"(\*\*|__)(?=[^\s*_])([^*\n]{1,400}?)(?<=\S)\1(?!\w)")
 _EMPHASIS = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*]{1,400}?)(?<=[^\s\\])\*(?![\w*])")
@@ -75,7 +87,7 @@ def code_share(text: str) -> float:
     """Return which share of the characters of marked `text` stands in inline code, 0 to 1."""
     if CODE_OPEN not in text:
         return 0.0
-    return sum(len(span) for span in _SPAN.findall(text)) / len(text)
+    return sum(len(span) for span in CODE_SPAN.findall(text)) / len(text)
 
 
 def _quoted(text: str, spans: list[str]) -> str:
@@ -94,8 +106,8 @@ def _role_text(found: re.Match[str]) -> str:
     name, content = (found.group(1), found.group(2)) if found.group(1) else (found.group(4), found.group(3))
     shown = _visible(content)
     # These two roles of docutils are rendered with their series' name before the number.
-    if name.lower() in {"pep", "rfc"} and shown.isdigit():
-        return f"{name.upper()} {shown}"
+    if name.lower() in {"pep", "rfc"} and (number := shown.partition("#")[0]).isdigit():
+        return f"{name.upper()} {number}"
     if shown.startswith("~"):
         return shown[1:].rpartition(".")[2]
     return shown.removeprefix("!")

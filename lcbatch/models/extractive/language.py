@@ -20,7 +20,7 @@ CHARS_PER_UNSPACED_WORD: Final = 2.0
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
 _TOKEN = re.compile(r"[^\W_]+")
-_UNSPACED_STOP = re.compile("[。！？、，；：「」『』（）・…]")  # noqa: RUF001 - the full-width marks themselves are meant
+_UNSPACED_STOP = re.compile("[。！？、，；：「」『』（）・…]")
 
 # Ranges are tried in this order: kana before Han, because Japanese is written in both.
 _SCRIPTS: Final = (

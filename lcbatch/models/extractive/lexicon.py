@@ -34,7 +34,9 @@ class Lexicon:
     """A stop after a number makes an ordinal ("3. Oktober")."""
 
 
-def _lexicon(code: str, names: str, *, stop: str = "", abbr: str = "", lean: str = "", point: str = "", me: str = "") -> Lexicon:
+def _lexicon(
+    code: str, names: str, *, stop: str = "", abbr: str = "", lean: str = "", point: str = "", me: str = ""
+) -> Lexicon:
     leaning = tuple(part.strip() for part in lean.split(",") if part.strip())
     return Lexicon(
         code=code,
@@ -49,7 +51,31 @@ def _lexicon(code: str, names: str, *, stop: str = "", abbr: str = "", lean: str
     )
 
 
-UNIVERSAL_ABBREVIATIONS: Final = frozenset(["dr", "mr", "mrs", "ms", "prof", "st", "vs", "cf", "al", "ca", "fig", "figs", "eq", "vol", "ed", "eds", "pp", "p", "nr", "dipl", "ing"])
+UNIVERSAL_ABBREVIATIONS: Final = frozenset(
+    [
+        "dr",
+        "mr",
+        "mrs",
+        "ms",
+        "prof",
+        "st",
+        "vs",
+        "cf",
+        "al",
+        "ca",
+        "fig",
+        "figs",
+        "eq",
+        "vol",
+        "ed",
+        "eds",
+        "pp",
+        "p",
+        "nr",
+        "dipl",
+        "ing",
+    ]
+)
 
 LANGUAGES: Final[dict[str, Lexicon]] = {
     lexicon.code: lexicon
@@ -78,7 +104,8 @@ LANGUAGES: Final[dict[str, Lexicon]] = {
             "from this, by doing, given this, doing so, if so, if not, once this, like this, one of these, some of these, "
             "each of these, all of these, all this, most of these, none of these, both of these",
             point="this these that those it they he she his her its their such both each him them",
-            me="document paper article report proposal specification study chapter book guide essay thesis memo survey tutorial manual",
+            me="document paper article report proposal specification study chapter book guide essay thesis memo survey "
+            "tutorial manual",
         ),
         _lexicon(
             "de",
@@ -222,7 +249,8 @@ LANGUAGES: Final[dict[str, Lexicon]] = {
         _lexicon(
             "ja",
             "japanese 日本語 ja jpn",
-            lean="しかし, そして, また, したがって, そのため, 例えば, たとえば, さらに, つまり, だから, ただし, なお, 一方, そこで, それから",
+            lean="しかし, そして, また, したがって, そのため, 例えば, たとえば, さらに, "
+            "つまり, だから, ただし, なお, 一方, そこで, それから",
             point="これ それ あれ この その あの ここ そこ 彼 彼女",
         ),
         _lexicon(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from .frontmatter import cut_frame, cut_header, html_to_text, normalise
-from .inline import strip_inline
+from .inline import CODE_OPEN, CODE_SPAN, strip_inline
 
 Kind = Literal["prose", "item", "quote", "line", "heading"]
 """`line` is a short line alone that may be a heading of plain text; `heading` is marked as one."""
@@ -49,18 +49,43 @@ _PIPE_ROW = re.compile(r"^ *\|.*\||^ *\|? *:?-{2,}:? *\|")
 _GRID = re.compile(r"^ *(?:\+[-=+:]{2,}\+|={2,}(?: +={2,})+|-{2,}(?: +-{2,})+) *$")
 _LINE_BLOCK = re.compile(r"^ *\| ")
 _QUOTE = re.compile(r"^ {0,3}> ?")
-_BLANK_ENDED = re.compile(r"[.!?:;…。！？؟।,][\"'”’»)\]*_`]*$")  # noqa: RUF001 - the stops of other scripts are meant
-_CODE_SIGNS = re.compile(r"[{}=<>|\\;@#$^~_()\[\]/+*&%]+")
+_BLANK_ENDED = re.compile(r"[.!?:;…。！？؟।,][\"'”’»)\]*_`]*$")
+_CODE_SIGNS = re.compile(r"[{}=<>|\\@#$^~_]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _LETTER = re.compile(r"[^\W\d_]")
 
 PROSE_DIRECTIVES: Final = frozenset(
-    ["note", "warning", "important", "tip", "hint", "caution", "attention", "danger", "admonition", "topic", "versionadded", "versionchanged", "deprecated", "function", "method", "class", "module", "attribute", "data", "exception", "epigraph", "compound", "container", "rubric"]
+    [
+        "note",
+        "warning",
+        "important",
+        "tip",
+        "hint",
+        "caution",
+        "attention",
+        "danger",
+        "admonition",
+        "topic",
+        "versionadded",
+        "versionchanged",
+        "deprecated",
+        "function",
+        "method",
+        "class",
+        "module",
+        "attribute",
+        "data",
+        "exception",
+        "epigraph",
+        "compound",
+        "container",
+        "rubric",
+    ]
 )
 """Directives whose body is text; the body of any other one (code, image, table, raw, contents) is not."""
 
-CODE_SIGN_SHARE: Final = 0.05
-"""Above one sign in twenty characters text is code or a formula: running text has brackets, but not so many."""
+CODE_SIGN_SHARE: Final = 0.03
+"""Above three signs in a hundred characters text is code or a formula; brackets and slashes are no such signs."""
 
 LETTER_SHARE: Final = 0.6
 HEADING_WORDS: Final = 12
@@ -78,8 +103,11 @@ def strip_markup(text: str) -> Document:
 
 
 def looks_like_prose(text: str) -> bool:
-    """Tell text from code, formulas and rows of a table, in any language, by its letters and signs."""
-    dense = text.replace(" ", "")
+    """Tell text from code, formulas and rows of a table, in any language, by its letters and signs.
+
+    Inline code that is marked as such counts as letters: a sentence may well name `__init__()`.
+    """
+    dense = (CODE_SPAN.sub("code", text) if CODE_OPEN in text else text).replace(" ", "")
     if not dense:
         return False
     letters = sum(map(len, _LETTERS.findall(dense)))
@@ -99,7 +127,7 @@ def _number_of(item: re.Match[str]) -> int:
 
 def _opens_item(item: re.Match[str], last_number: int) -> bool:
     """Whether a marker inside a chunk opens an item: a number that does not follow the last one is a wrapped "PEP 380."."""
-    if item.group(2)[0] in "-*+•‣◦–":  # noqa: RUF001 - bullets as people type them
+    if item.group(2)[0] in "-*+•‣◦–":
         return True
     number = _number_of(item)
     return number == last_number + 1 or (number == 0 and last_number == 0 and item.group(2)[0] in "(#")
@@ -211,10 +239,13 @@ class _Reader:
         first = lines[0]
         if _FIELD.match(first) or _REFERENCE.match(first) or _DOCTEST.match(first) or _LINE_BLOCK.match(first):
             return True
-        if any(_GRID.match(line) for line in lines[:3]) or sum(bool(_PIPE_ROW.match(line)) for line in lines) * 2 > len(lines):
+        if any(_GRID.match(line) for line in lines[:3]) or sum(bool(_PIPE_ROW.match(line)) for line in lines) * 2 > len(
+            lines
+        ):
             return True
-        deeper = _indent(first) - self._content_indent
-        return deeper >= LITERAL_INDENT and not _ITEM.match(first) and not looks_like_prose(" ".join(lines))
+        if _indent(first) - self._content_indent < LITERAL_INDENT or _ITEM.match(first):
+            return False
+        return not (_BLANK_ENDED.search(lines[-1]) and looks_like_prose(" ".join(lines)))
 
     def _paragraphs(self, lines: list[str]) -> Iterator[Block]:
         """One block for each list item in the chunk, one for the lines before the first."""

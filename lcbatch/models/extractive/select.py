@@ -11,8 +11,8 @@ from typing import Final
 
 from .rank import Vector, cosine
 
-RELEVANCE: Final = 0.8
-"""MMR's lambda: the weight of the score against the likeness to what is chosen already."""
+RELEVANCE: Final = 0.7
+"""MMR's lambda: the weight of the score against the likeness to what is chosen already; 0.7 is the paper's for a focused list."""
 
 REDUNDANT: Final = 0.5
 """A sentence so like a chosen one says it again; it is passed over however well it scores."""
@@ -22,6 +22,9 @@ OVERRUN: Final = 1.1
 
 ENOUGH: Final = 0.9
 """From this share of the length on nothing more is looked for: the next sentence would only be the best that is short."""
+
+MAX_CHAIN: Final = 3
+"""A sentence that needs more than two before it to be understood is left out."""
 
 POOL: Final = 400
 """So many of the best sentences are weighed against each other: a summary takes a handful, a book has thousands."""
@@ -36,7 +39,8 @@ class Candidate:
     words: float
     vector: Vector
     leans_on: int | None = None
-    """The sentence that must be chosen before this one may be: it opens with "However" or "They"."""
+    """The sentence before that must be in the summary too: this one opens with "However" or "They". Its own number where
+    that one is missing, so that it can be chosen only when nothing else is left."""
 
 
 def choose(candidates: Sequence[Candidate], words: float, relevance: float = RELEVANCE) -> list[int]:
@@ -44,53 +48,69 @@ def choose(candidates: Sequence[Candidate], words: float, relevance: float = REL
     unless the first alone is longer. Ties go to the earlier sentence.
     """
     order = sorted(range(len(candidates)), key=lambda i: (-candidates[i].score, i))
-    selection = _Selection(candidates, words * OVERRUN, relevance)
-    pool = set(order[:POOL])
-    pool |= {leant for i in pool if (leant := candidates[i].leans_on) is not None}
-    selection.fill(sorted(pool), words * ENOUGH, leaning=False)
-    if selection.words < words * ENOUGH:
-        selection.fill(order, words * ENOUGH, leaning=False)
-    if not selection.chosen or selection.words < words * ENOUGH / 2:
-        selection.fill(order, words * ENOUGH, leaning=True)
+    selection = _Selection(candidates, words, relevance)
+    selection.fill(sorted(order[:POOL]))
+    selection.fill(order[POOL:])
+    if selection.words * 2 < words:
+        selection.fill(order, alone=True)
     if not selection.chosen:
         # Nothing fits: the sentence that says most for its length.
-        selection.chosen.append(min(order, key=lambda i: (-candidates[i].score / candidates[i].words, i)))
+        return [min(order, key=lambda i: (-candidates[i].score / candidates[i].words, i))]
     return sorted(selection.chosen)
 
 
 class _Selection:
     """What is chosen so far; owned by one call of `choose`."""
 
-    def __init__(self, candidates: Sequence[Candidate], limit: float, relevance: float) -> None:
+    def __init__(self, candidates: Sequence[Candidate], words: float, relevance: float) -> None:
         self._candidates = candidates
-        self._limit = limit
+        self._enough = words * ENOUGH
+        self._limit = words * OVERRUN
         self._relevance = relevance
-        self.chosen: list[int] = []
+        self.chosen: set[int] = set()
         self.words = 0.0
 
-    def fill(self, pool: Sequence[int], enough: float, *, leaning: bool) -> None:
-        """Take the best of `pool` again and again until the summary is long enough or nothing fits.
+    def fill(self, pool: Sequence[int], *, alone: bool = False) -> None:
+        """Take the best of `pool`, each with the sentences that it leans on, until the length is reached or nothing fits.
 
-        `leaning` lets sentences in whose support is not chosen: better than a summary of half the length.
+        `alone` takes sentences without what they lean on: better than a summary of half the length.
         """
-        likeness = {i: max((self._likeness(i, j) for j in self.chosen), default=0.0) for i in pool}
-        while self.words < enough:
-            best = max((i for i in pool if self._may(i, likeness[i], leaning=leaning)), key=lambda i: self._worth(i, likeness[i]), default=None)
+        groups = {i: (i,) if alone else self._with_support(i) for i in pool}
+        likeness = {
+            i: max((self._likeness(i, j) for j in self.chosen), default=0.0) for group in groups.values() for i in group
+        }
+        while self.words < self._enough:
+            fitting = (self._missing(group) for group in groups.values())
+            best = max(
+                (g for g in fitting if self._fits(g, likeness)), key=lambda g: self._worth(g, likeness), default=None
+            )
             if best is None:
                 return
-            self.chosen.append(best)
-            self.words += self._candidates[best].words
-            for i in pool:
-                likeness[i] = max(likeness[i], self._likeness(i, best))
+            self.chosen.update(best)
+            self.words += sum(self._candidates[i].words for i in best)
+            likeness = {i: max(before, *(self._likeness(i, j) for j in best)) for i, before in likeness.items()}
 
-    def _may(self, i: int, likeness: float, *, leaning: bool) -> bool:
-        candidate = self._candidates[i]
-        if i in self.chosen or self.words + candidate.words > self._limit or likeness > REDUNDANT:
+    def _with_support(self, i: int) -> tuple[int, ...]:
+        """Return `i` with the chain of sentences before it that it leans on; () where the chain has no firm end."""
+        group = [i]
+        while (before := self._candidates[group[0]].leans_on) is not None:
+            if before == group[0] or len(group) == MAX_CHAIN:
+                return ()
+            group.insert(0, before)
+        return tuple(group)
+
+    def _missing(self, group: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(i for i in group if i not in self.chosen)
+
+    def _fits(self, group: tuple[int, ...], likeness: dict[int, float]) -> bool:
+        if not group or self.words + sum(self._candidates[i].words for i in group) > self._limit:
             return False
-        return leaning or candidate.leans_on is None or candidate.leans_on in self.chosen
+        return all(likeness[i] <= REDUNDANT for i in group)
 
-    def _worth(self, i: int, likeness: float) -> float:
-        return self._relevance * self._candidates[i].score - (1 - self._relevance) * likeness
+    def _worth(self, group: tuple[int, ...], likeness: dict[int, float]) -> float:
+        """MMR of a sentence; of a group the mean, so that weak support makes a strong sentence dearer."""
+        gain = sum(self._relevance * self._candidates[i].score - (1 - self._relevance) * likeness[i] for i in group)
+        return gain / len(group)
 
     def _likeness(self, i: int, j: int) -> float:
         return cosine(self._candidates[i].vector, self._candidates[j].vector)

@@ -9,19 +9,44 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .inline import CODE_CLOSE, CODE_OPEN
+from .inline import CODE_CLOSE, CODE_OPEN, NOTE_HERE
 from .lexicon import UNIVERSAL_ABBREVIATIONS, Lexicon
 
-_CLOSERS = "\"'”’»›)\\]」』）】》" + CODE_CLOSE  # noqa: RUF001 - typographic quotes are meant
-_OPENERS = "\"'“‘«‹„‚([¿¡「『（【《—–-" + CODE_OPEN  # noqa: RUF001
+_CLOSERS = "\"'”’»›)\\]」』）】》" + CODE_CLOSE + NOTE_HERE
+_OPENERS = "\"'“‘«‹„‚([¿¡「『（【《—–-" + CODE_OPEN
 
 # Western stops need a space after them, full-width ones, the danda and the Arabic stops do not.
-_STOP = re.compile(f"(?:[.!?…]+[{_CLOSERS}]*(?=\\s|$)|[。！？｡︒]+[{_CLOSERS}]*|[؟۔।॥]+[{_CLOSERS}]*)")  # noqa: RUF001
+_STOP = re.compile(
+    f"(?:[.!?…]+[{_CLOSERS}]*(?:[ \u00a0\u202f]»)?(?=\\s|$)|[。！？｡︒]+[{_CLOSERS}]*|[؟۔।॥]+[{_CLOSERS}]*)"
+)
 _GREEK_STOP = re.compile(f"(?:[.!?…;\u037e]+[{_CLOSERS}]*(?=\\s|$))")
-_LAST_WORD = re.compile(r"[^\s(\[{\"'“‘«„—]+$")  # noqa: RUF001
+_LAST_WORD = re.compile(r"[^\s(\[{\"'“‘«„—]+$")
 _CODE_SPAN = re.compile(f"{CODE_OPEN}[^{CODE_CLOSE}]*{CODE_CLOSE}")
 
-_MAY_END: Final = frozenset(["etc", "inc", "ltd", "co", "corp", "usw", "u.s", "u.k", "a.m", "p.m", "jr", "sr", "т.д", "т.п", "κλπ", "κ.λπ", "enz", "osv", "itd", "itp"])
+_MAY_END: Final = frozenset(
+    [
+        "etc",
+        "inc",
+        "ltd",
+        "co",
+        "corp",
+        "usw",
+        "u.s",
+        "u.k",
+        "a.m",
+        "p.m",
+        "jr",
+        "sr",
+        "т.д",
+        "т.п",
+        "κλπ",
+        "κ.λπ",
+        "enz",
+        "osv",
+        "itd",
+        "itp",
+    ]
+)
 """Abbreviations that often stand at a sentence's end."""
 
 MAX_ORDINAL_DIGITS: Final = 2
@@ -29,7 +54,10 @@ MAX_ORDINAL_DIGITS: Final = 2
 
 
 def split_sentences(text: str, lexicon: Lexicon) -> list[str]:
-    """Return the sentences of `text`, one paragraph in one line, each with its own stop; joined they are `text` again but for spaces."""
+    """Return the sentences of `text`, one paragraph in one line, each with its own stop.
+
+    Joined they are `text` again but for spaces.
+    """
     stops = _GREEK_STOP if lexicon.code == "el" else _STOP
     code = [(span.start(), span.end()) for span in _CODE_SPAN.finditer(text)] if CODE_OPEN in text else []
     sentences: list[str] = []
@@ -47,7 +75,7 @@ def split_sentences(text: str, lexicon: Lexicon) -> list[str]:
 def _ends(text: str, start: int, stop: re.Match[str], lexicon: Lexicon) -> bool:
     mark = stop.group()
     follows = text[stop.end() : stop.end() + 40].lstrip()
-    if not follows or mark[0] in "。！？｡︒؟۔।॥":  # noqa: RUF001
+    if not follows or mark[0] in "。！？｡︒؟۔।॥":
         return not mark.endswith(tuple("」』）")) or not follows.startswith(("と", "って"))
     opening = follows.lstrip(_OPENERS)
     if follows[0] != CODE_OPEN and opening[:1].islower():
@@ -64,12 +92,13 @@ def _is_inner_stop(before: str, after: str, lexicon: Lexicon) -> bool:
     lowered = word.lower()
     if word == before and (word.isdigit() or len(word) == 1):
         return True  # "1. Install it": the number of an item
+    opener = after.split(maxsplit=1)[0].lower() if after else ""
     if lowered in UNIVERSAL_ABBREVIATIONS or lowered in lexicon.abbreviations:
         # An abbreviation may also end the sentence; then a function word with a capital opens the next.
-        opener = after.split(maxsplit=1)[0].lower() if after else ""
         return not (lowered in _MAY_END and (opener in lexicon.stopwords or lowered == "etc"))
     if len(word) == 1 and word.isalpha() and word.isupper() and word != "I":
-        return after[:1].isupper()
+        # An initial stands before a name; "vitamin C. The next" is two sentences.
+        return after[:1].isupper() and opener not in lexicon.stopwords
     return lexicon.ordinal_stop and word.isdigit() and len(word) <= MAX_ORDINAL_DIGITS
 
 

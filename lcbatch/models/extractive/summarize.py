@@ -44,7 +44,9 @@ class _Sentence:
     place: int
 
 
-def summarize_text(text: str, *, words: int = DEFAULT_WORDS, focus: str | None = None, language: str | None = None) -> str:
+def summarize_text(
+    text: str, *, words: int = DEFAULT_WORDS, focus: str | None = None, language: str | None = None
+) -> str:
     """Return about `words` words of whole sentences from `text`, in document order.
 
     Pure and deterministic: the same arguments give the same summary on every machine. At most 1.1 times `words`, unless the
@@ -79,7 +81,9 @@ def summarize_with(
     document = strip_markup(text)
     lexicon = lexicon_for(language, " ".join(block.text for block in document.blocks[:200]))
     sentences = _readable(document, lexicon, words, weights)
-    vectors = tfidf([*(sentence.terms for sentence in sentences), terms(document.title, lexicon), terms(focus or "", lexicon)])
+    vectors = tfidf(
+        [*(sentence.terms for sentence in sentences), terms(document.title, lexicon), terms(focus or "", lexicon)]
+    )
     scores = _scores(sentences, vectors, weights)
     candidates = _candidates(sentences, vectors, scores)
     chosen = [sentences[i].text for i in choose(candidates, words, relevance)]
@@ -96,7 +100,9 @@ def _readable(document: Document, lexicon: Lexicon, words: int, weights: Weights
     if strict and sum(sentence.words for sentence in strict) * 2 >= words:
         return strict
     unheaded = [block for block in document.blocks if block.kind != "heading"]
-    found = list(_sentences(blocks, lexicon, weights, strict=False)) or list(_sentences(unheaded, lexicon, weights, strict=False))
+    found = list(_sentences(blocks, lexicon, weights, strict=False)) or list(
+        _sentences(unheaded, lexicon, weights, strict=False)
+    )
     if not found:
         raise NoProseError
     return found
