@@ -6,7 +6,7 @@ import asyncio
 import shlex
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lcbatch import pipeline
@@ -130,7 +130,7 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
         place=place,
         store=store,
         model=model,
-        chain=wire_chain(job, model, store, around),
+        chain=wire_chain(job, model, store, replace(around, hopeful=await store.ever_succeeded())),
         source=source,
         sinks=sinks,
         fanout=fanout,

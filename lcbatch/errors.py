@@ -61,7 +61,8 @@ class Failure:
     """The verdict on one failed call or row.
 
     `retry_after_s` is what the provider asked for, in seconds from the moment of the verdict; `maybe_paid` says that the
-    call may have been billed although no answer came.
+    call may have been billed although no answer came; `outage` that the provider is given up, which is the run's failure
+    and not the row's.
     """
 
     kind: Kind
@@ -69,10 +70,14 @@ class Failure:
     retry_after_s: float | None = None
     maybe_paid: bool = False
     status: int | None = None
+    outage: bool = False
 
 
 class CallFailed(Exception):
     """One model call failed for good. Travels through the user's chain as an exception, and becomes a failed row."""
+
+    final: ClassVar[bool] = False
+    """Whether trying again is pointless, whatever the kind says."""
 
     def __init__(self, failure: Failure, attempts: int = 1) -> None:
         super().__init__(failure.message)

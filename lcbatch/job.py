@@ -7,9 +7,10 @@ config file and the Python API all read it from here. Adding an option means add
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from lcbatch.errors import UsageError
@@ -130,7 +131,9 @@ class OutputOptions:
 class RunOptions:
     """Running"""
 
-    concurrency: str = option("auto", "Rows in flight: auto, or N.", flag="-j", metavar="N")
+    concurrency: str = option("auto", "Calls in flight: auto (finds the limit itself), N, or MIN-MAX.", flag="-j", metavar="N")
+    rpm: float | None = option(None, "Requests a minute; else learned from the provider's headers.", metavar="N")
+    tpm: float | None = option(None, "Tokens a minute; else learned from the provider's headers.", metavar="N")
     limit: int | None = option(None, "Call at most N rows in this run.", metavar="N")
     fresh: bool = option(default=False, help_text="Set the old store and output aside and start anew.")
     on_change: str = option("refuse", "When the chain changed since the last run.", choices=("refuse", "redo", "keep"))
@@ -139,6 +142,9 @@ class RunOptions:
     max_failures: str | None = option(None, "Stop after this many failed rows: N or N%.", metavar="N")
     max_time: float | None = option(None, "Stop after this long.", parse="duration", metavar="TIME")
     max_wait: float = option(3600.0, "Longest wait without any success.", parse="duration", metavar="TIME")
+    outage_timeout: float = option(
+        3600.0, "Longest wait for a provider that is down.", parse="duration", metavar="TIME"
+    )
     if_locked: str = option("fail", "When another run holds the output.", choices=("fail", "skip", "wait"))
     drain_timeout: float | None = option(
         None, "Longest wait for calls in flight on a stop.", parse="duration", metavar="TIME"
@@ -219,23 +225,43 @@ def suggestion(name: str, known: Mapping[str, Any]) -> str:
 
 
 def _checked(spec: Field[Any], value: Any) -> Any:
-    """The value in the field's own form: text forms parsed, lists as tuples, choices held."""
+    """The value in the field's own form: text forms parsed, lists as tuples; its type, sign and choices held."""
     label = "--" + spec.name.replace("_", "-")
     parse = spec.metadata["parse"]
     if parse and isinstance(value, str):
         value = PARSERS[parse](value, label)
     if isinstance(spec.default, tuple):
-        value = (value,) if isinstance(value, str) else tuple(value)
+        value = (value,) if isinstance(value, str) else value
+        if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+            raise UsageError(f"{label} cannot be {value!r}", hint="a text, or a list of texts")
+        return tuple(value)
+    kind, _, optional = str(spec.type).partition(" | ")
+    if value is None and optional:
+        return None
+    value = _typed(kind, value, label)
     choices = spec.metadata["choices"]
-    if choices and value is not None and value not in choices:
+    if choices and value not in choices:
         raise UsageError(f"{label} cannot be {value!r}", hint=f"one of {', '.join(choices)}")
-    if spec.name == "concurrency":
-        value = str(value)
-    if spec.default is MISSING:  # pragma: no cover - a declaration without default is our own mistake
-        raise AssertionError(spec.name)
     return value
 
 
+def _typed(kind: str, value: Any, label: str) -> Any:
+    """A config file and Python bring values of any type; a wrong one is said here, and not by what stumbles over it."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "str":
+        value = str(value) if is_number else value  # so that `concurrency = 8` may stand in a config file
+    elif kind == "float" and is_number:
+        value = float(value)
+    found: type = type(value)
+    if found is not _TYPES[kind]:
+        raise UsageError(f"{label} cannot be {value!r}", hint=_TYPE_HINTS[kind])
+    if kind in {"int", "float"} and not 0 <= value < math.inf:
+        raise UsageError(f"{label} cannot be {value!r}", hint="0 or more")
+    return value
+
+
+_TYPES: Mapping[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+_TYPE_HINTS = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _UNITS_BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 

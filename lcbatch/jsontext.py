@@ -7,6 +7,7 @@ a model may send the first, and an input may hold the second as an id.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from hashlib import blake2b
 
@@ -19,18 +20,28 @@ _LONG_INTEGER = b"0" * 19
 
 DIGEST_BYTES = 16
 
+_MOST_DEPTH = 200
+"""Deeper values are refused where they come in: what writes them later gives up at 254 (orjson) or at Python's own limit."""
+
 
 def dumps(value: Json) -> str:
-    """Compact JSON text that UTF-8 can encode. Raises TypeError for what is no JSON."""
+    """Compact JSON text that UTF-8 can encode; NaN and infinity are null in it. Raises TypeError for what is no JSON."""
     try:
         return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
     except orjson.JSONEncodeError:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=True)
+        return json.dumps(_finite(value), separators=(",", ":"), ensure_ascii=True)
 
 
 def loads(text: bytes | str) -> Json:
-    """Parse one JSON value, integers of any length. Raises ValueError."""
+    """Parse one JSON value, integers of any length. Raises ValueError, also for more than 200 levels of nesting."""
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    value = _parsed(raw)
+    if raw.count(b"[") + raw.count(b"{") > _MOST_DEPTH and _is_too_deep(value):
+        raise ValueError("nested too deep")
+    return value
+
+
+def _parsed(raw: bytes) -> Json:
     if _LONG_INTEGER not in raw.translate(_DIGITS_AS_ZEROS):
         try:
             return orjson.loads(raw)
@@ -42,12 +53,36 @@ def loads(text: bytes | str) -> Json:
         raise ValueError("nested too deep") from None
 
 
+def _is_too_deep(value: Json) -> bool:
+    """Level by level, and no further than it has to: itself it must not recurse."""
+    level = [value]
+    for _ in range(_MOST_DEPTH + 1):
+        level = [inner for outer in level for inner in _parts(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Json) -> Iterable[Json]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _finite(value: Json) -> Json:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def canonical(value: Json) -> bytes:
     """The same bytes for equal values, whatever the order of keys: what identities are hashed over."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError:
-        return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode()
+        return json.dumps(_finite(value), separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode()
 
 
 def digest(*parts: bytes) -> bytes:

@@ -98,8 +98,20 @@ class StopRules:
             return seen >= _LEAST_FOR_SHARE and self._failed > seen * float(limit[:-1]) / 100
         return self._failed > int(limit)
 
+    def _outage(self, failure: Failure) -> LcbatchError:
+        if failure.kind is Kind.BAD_BODY:
+            hint = "is --base-url right? It ends in /v1 for most"
+            return ConfigError(f"what answers there is no model provider: {failure.message}", hint=hint)
+        if self.hopeful:
+            hint = "the same command continues when it is back; --outage-timeout gives it longer"
+            return ProviderUnreachable(f"the provider is down: {failure.message}", hint=hint)
+        hint = "is it running, and is --base-url right?"
+        return ProviderUnreachable(f"nobody answers for {self.model}: {failure.message}", hint=hint)
+
     def _fatal(self, failure: Failure) -> LcbatchError | None:
         said = failure.message
+        if failure.outage:
+            return self._outage(failure)
         match failure.kind:
             case Kind.QUOTA:
                 return MoneyStop(f"the provider's quota is used up: {said}", hint="add credit, then run it again")
@@ -109,9 +121,6 @@ class StopRules:
             case Kind.NOT_FOUND if not self.row_models:
                 hint = f"{self.model} is not served there: look at -m and --base-url"
                 return ConfigError(f"the provider does not know that: {said}", hint=hint)
-            case Kind.CONNECTION if not self.hopeful:
-                hint = "is it running, and is --base-url right?"
-                return ProviderUnreachable(f"nobody answers for {self.model}: {said}", hint=hint)
             case Kind.THROTTLE:
                 hint = "the same command continues later; --max-wait gives it longer"
                 return TryLater(f"throttled for too long: {said}", hint=hint)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from lcbatch.calls.breaker import Breaker, BreakerPolicy, breaker
 from lcbatch.calls.concurrency import MOST, START, ConcurrencyPolicy, Slots, concurrency
 from lcbatch.calls.direct import direct
 from lcbatch.calls.failures import failure_of, is_providers
+from lcbatch.calls.rate import RateLimits, rate
 from lcbatch.calls.retry import RetryPolicy, retry
 from lcbatch.calls.stored import stored
 from lcbatch.chains import load_chain
@@ -50,12 +53,16 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the wiring takes from outside: time, the environment, whom to tell, and how to widen the window of rows."""
+    """What the wiring takes from outside: time, the environment, whom to tell, how to widen the window of rows.
+
+    `hopeful` says that the provider has answered in an earlier run.
+    """
 
     env: Mapping[str, str]
     clock: Clock
     emit: Emit
     resize: Callable[[int], None]
+    hopeful: bool = False
 
 
 def bounds_of(job: Job) -> Bounds:
@@ -107,7 +114,10 @@ def wire_chain(job: Job, model: LoadedModel | None, replies: Replies, around: Su
 
 
 def _stack(job: Job, model: LoadedModel, replies: Replies, around: Surroundings) -> Call:
-    """stored · retry · concurrency · direct, read from the outside in."""
+    """stored · retry · concurrency · breaker · rate · direct, read from the outside in.
+
+    The breaker stands inside concurrency, so that a call which waited for its slot does not go out into an outage.
+    """
     policy = RetryPolicy(max_wait_s=job.run.max_wait, uniform=random.uniform)
     again = retry(policy, clock=around.clock, sleep=asyncio.sleep, emit=around.emit)
     attempt = direct(
@@ -119,14 +129,20 @@ def _stack(job: Job, model: LoadedModel, replies: Replies, around: Surroundings)
         emit=around.emit,
     )
     bounds = bounds_of(job)
-    policy_ = ConcurrencyPolicy(least=bounds.least, most=bounds.most, limit=bounds.start)
     slots = Slots(
-        policy_,
+        ConcurrencyPolicy(least=bounds.least, most=bounds.most, limit=bounds.start),
         clock=around.clock,
         emit=around.emit,
         resize=lambda calls: around.resize(_ROWS_PER_CALL * calls),
     )
-    return stored(replies)(again(concurrency(slots, around.clock)(attempt)))
+    limits = RateLimits(rpm=job.run.rpm, tpm=job.run.tpm)
+    if model.listen is not None:
+        model.listen(lambda headers: limits.heard(headers, around.clock(), time.time()))
+    paced = rate(limits, clock=around.clock, sleep=asyncio.sleep)
+    outages = BreakerPolicy(hopeful=around.hopeful, outage_timeout_s=job.run.outage_timeout)
+    gate = Breaker(outages, clock=around.clock, emit=around.emit)
+    held = concurrency(slots, around.clock)
+    return stored(replies)(again(held(breaker(gate, outages)(paced(attempt)))))
 
 
 def make_work(chain: Chain, read: DocumentReader, clock: Clock) -> Work:

@@ -6,6 +6,7 @@ Delays follow "full jitter" (AWS Architecture Blog, "Exponential Backoff And Jit
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -70,20 +71,60 @@ class RetryPolicy:
         return jitter if floor is None else floor + min(jitter, 1.0)
 
 
+@dataclass(slots=True)
+class RetryBudget:
+    """Keeps retries to a share of recent calls by delaying them, so that a server in trouble is not hit harder for it.
+
+    The share is Finagle's (10 %); calls are forgotten with a time constant of 10 s. No retry is refused.
+    """
+
+    _calls: float = 0.0
+    _retries: float = 0.0
+    _seen_s: float = 0.0
+
+    def called(self, now_s: float) -> None:
+        """A call is made for the first time."""
+        self._fade(now_s)
+        self._calls += 1.0
+
+    def delay(self, now_s: float) -> float:
+        """Count a retry; the seconds to wait beyond its own delay."""
+        self._fade(now_s)
+        self._retries += 1.0
+        over = self._retries / max(_FREE_RETRIES, _RETRY_SHARE * self._calls)
+        return min(_LONGEST_DELAY_S, over) if over > 1.0 else 0.0
+
+    def _fade(self, now_s: float) -> None:
+        kept = math.exp(-(now_s - self._seen_s) / _REMEMBERED_S)
+        self._calls, self._retries, self._seen_s = self._calls * kept, self._retries * kept, now_s
+
+
+_RETRY_SHARE = 0.1
+_FREE_RETRIES = 3.0
+"""Below so many no share can be told."""
+
+_REMEMBERED_S = 10.0
+_LONGEST_DELAY_S = 30.0
+
+
 def retry(policy: RetryPolicy, *, clock: Clock, sleep: Sleep, emit: Emit) -> Layer:
     """A layer that tries again as the policy says. Cancelling ends the wait at once."""
+    budget = RetryBudget()
 
     def wrap(inner: Call) -> Call:
         async def call(request: Request) -> Reply:
             history, attempts = History(), 0
+            budget.called(clock())
             while True:
                 attempts += 1
                 try:
                     reply = await inner(request)
                 except CallFailed as error:
                     delay_s, history = policy.decide(error.failure, history, clock())
-                    if delay_s is None:
+                    if delay_s is None or error.final:
                         raise CallFailed(error.failure, attempts) from error
+                    if error.failure.kind is not Kind.THROTTLE:
+                        delay_s += budget.delay(clock())
                     emit(CallWaits(clock(), delay_s, error.failure))
                     await sleep(delay_s)
                 else:

@@ -11,7 +11,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -43,8 +44,8 @@ class CustomChain:
 def load_custom(options: ChainOptions, key: str | None) -> CustomChain:
     """Import and build the chain. Raises ConfigError naming what is wrong, UsageError for a malformed option."""
     assert options.chain is not None
-    module_name, separator, attribute = options.chain.rpartition(":")
-    if not separator or not module_name:
+    module_name, _, attribute = options.chain.rpartition(":")
+    if not module_name or not attribute:
         raise UsageError(
             f"--chain {options.chain!r} names no attribute",
             hint="write it like package.module:chain or ./file.py:chain",
@@ -55,49 +56,75 @@ def load_custom(options: ChainOptions, key: str | None) -> CustomChain:
     runnable = _built(target, arguments, options.chain)
     version = options.chain_version or _file_digest(module)
     identity = {"chain": options.chain, "arguments": arguments, "version": version}
-    uses = frozenset(name.strip() for name in key.split(",")) if key else None
-    return CustomChain(_as_async(runnable), uses, identity)
+    uses = frozenset(name.strip() for name in (key or "").split(",")) - {""}
+    return CustomChain(_as_async(runnable), uses or None, identity)
 
 
 def _import(name: str, app_dir: str | None) -> ModuleType:
+    if app_dir is not None:
+        _add_app_dir(app_dir)
     path = Path(name)
-    if path.suffix == ".py" or "/" in name:
-        return _import_file(path)
-    if app_dir is not None and app_dir not in sys.path:
-        sys.path.append(app_dir)
+    is_file = path.suffix == ".py" or "/" in name
     try:
-        return importlib.import_module(name)
+        with _working_directory_unsearched():
+            return _import_file(path) if is_file else importlib.import_module(name)
+    except ConfigError:
+        raise
     except ModuleNotFoundError as error:
-        if error.name is not None and not name.startswith(error.name):
-            raise ConfigError(f"--chain {name}: it imports {error.name}, which is not installed") from error
+        lacks = error.name or ""
+        if not is_file and (name == lacks or name.startswith(f"{lacks}.")):
+            hint = "name the file (./chains.py:attr), or its folder with --app-dir"
+            raise ConfigError(f"--chain: there is no module {name!r}", hint=hint) from error
         raise ConfigError(
-            f"--chain: there is no module {name!r}",
-            hint="name the file (./chains.py:attr), or its folder with --app-dir",
+            f"--chain {name}: it imports {lacks}, which is not installed",
+            hint=f"pip install {lacks.partition('.')[0]}, or name the folder that holds it with --app-dir",
         ) from error
     except Exception as error:
-        raise ConfigError(f"--chain {name}: importing it failed: {type(error).__name__}: {error}") from error
+        raise ConfigError(
+            f"--chain {name}: importing it failed: {type(error).__name__}: {error}",
+            hint="mend that; python -c 'import ...' shows where it is",
+        ) from error
+
+
+def _add_app_dir(folder: str) -> None:
+    if not Path(folder).is_dir():
+        raise ConfigError(f"--app-dir: there is no folder {folder!r}", hint="name the folder that holds your module")
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+@contextmanager
+def _working_directory_unsearched() -> Iterator[None]:
+    """`python -m lcbatch` puts the working directory first on sys.path: whatever lies there would be run unasked."""
+    first = sys.path[0] if sys.path else None
+    if first is None or Path(first).resolve() != Path.cwd():
+        yield
+        return
+    sys.path.remove(first)
+    try:
+        yield
+    finally:
+        sys.path.insert(0, first)
 
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"--chain: there is no file {str(path)!r}", hint="write it like ./chains.py:attr")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"lcbatch_chain_{path.stem}"  # a file named like a package that others import must not stand for it
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"--chain: {str(path)!r} is no Python file")
+        raise ConfigError(f"--chain: {str(path)!r} is no Python file", hint="its name has to end in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"--chain {path}: importing it failed: {type(error).__name__}: {error}") from error
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
     return module
 
 
 def _attribute(module: ModuleType, name: str, chain: str) -> Any:
-    found = module
+    found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            known = {attribute: None for attribute in vars(found) if not attribute.startswith("_")}
+            known = {attribute: None for attribute in dir(found) if not attribute.startswith("_")}
             raise ConfigError(f"--chain {chain}: there is no {part!r} in it", hint=suggestion(part, known))
         found = getattr(found, part)
     return found
@@ -117,8 +144,8 @@ def _arguments(texts: tuple[str, ...]) -> dict[str, Json]:
 
 
 def _built(target: Any, arguments: Mapping[str, Json], chain: str) -> Any:
-    """A Runnable as it is; a factory's product; a function of one row as it is."""
-    if hasattr(target, "ainvoke"):
+    """A Runnable as it is; a factory's (or a class's) product; a function of one row as it is."""
+    if hasattr(target, "ainvoke") and not isinstance(target, type):
         if arguments:
             raise ConfigError(f"--chain {chain} is a Runnable and takes no --chain-arg", hint="name a factory function")
         return target
@@ -131,15 +158,23 @@ def _built(target: Any, arguments: Mapping[str, Json], chain: str) -> Any:
     try:
         product = target(**arguments)
     except Exception as error:
-        raise ConfigError(f"--chain {chain}: the factory failed: {type(error).__name__}: {error}") from error
+        raise ConfigError(
+            f"--chain {chain}: the factory failed: {type(error).__name__}: {error}",
+            hint="mend that, or give it what it needs with --chain-arg",
+        ) from error
+    if inspect.iscoroutine(product):
+        product.close()
     if not hasattr(product, "ainvoke") and not callable(product):
-        raise ConfigError(f"--chain {chain}: the factory returned a {type(product).__name__}, which cannot be run")
+        raise ConfigError(
+            f"--chain {chain}: the factory returned a {type(product).__name__}, which cannot be run",
+            hint="let a plain function return a Runnable, or let it take the row's fields as its argument",
+        )
     return product
 
 
 def _is_factory(target: Any, arguments: Mapping[str, Json]) -> bool:
     """A function is a factory when it can be called without a row: a row's function needs one positional argument."""
-    if arguments:
+    if arguments or isinstance(target, type):
         return True
     try:
         parameters = inspect.signature(target).parameters.values()
@@ -155,13 +190,22 @@ def _as_async(runnable: Any) -> Callable[[Fields], Any]:
     """One way to call it. What is only sync runs in a thread (LangChain's own `ainvoke` does the same)."""
     if hasattr(runnable, "ainvoke"):
         return lambda fields: runnable.ainvoke(dict(fields))
-    if inspect.iscoroutinefunction(runnable):
+    if inspect.iscoroutinefunction(runnable) or inspect.iscoroutinefunction(type(runnable).__call__):
         return lambda fields: runnable(dict(fields))
-    return lambda fields: asyncio.to_thread(runnable, dict(fields))
+    return lambda fields: asyncio.to_thread(_in_thread, runnable, dict(fields))
+
+
+def _in_thread(function: Callable[[dict[str, Json]], Any], fields: dict[str, Json]) -> Any:
+    """StopIteration never leaves a thread: asyncio cannot hand it on, and the row would wait for ever."""
+    try:
+        return function(fields)
+    except StopIteration as error:
+        raise RuntimeError("the chain raised StopIteration") from error
 
 
 def _file_digest(module: ModuleType) -> str:
     path = getattr(module, "__file__", None)
-    if path is None:
+    try:
+        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest() if path else ""
+    except OSError:  # out of a zip file: what is in there changes with the package
         return ""
-    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()

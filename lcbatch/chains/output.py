@@ -21,12 +21,14 @@ _MOST_DEPTH = 64
 
 def to_json(value: Any, depth: int = 0) -> Json:
     """The value as plain JSON, nothing lost that JSON can hold. Raises CallFailed (kind `chain`) for what it cannot."""
+    if isinstance(value, enum.Enum):
+        return to_json(value.value, depth + 1)
     if value is None or isinstance(value, bool | int | str):
-        return value.value if isinstance(value, enum.Enum) else value
+        return value
     if depth > _MOST_DEPTH:
         raise CallFailed(Failure(Kind.CHAIN, "the chain's output is nested too deep, or contains itself"))
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
+        return float(value) if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
         return {_name(key): to_json(inner, depth + 1) for key, inner in value.items()}
     if (plain := _opened(value)) is not None:
@@ -64,16 +66,12 @@ def _opened(value: Any) -> Any:
 
 def _message(message: Any) -> Json:
     """A chat message is its text, unless it holds more than text."""
-    calls = getattr(message, "tool_calls", None)
-    if isinstance(message.content, str) and not calls:
-        return message.content
-    return {"content": message.content, "tool_calls": calls} if calls else message.content
+    calls = {name: found for name in ("tool_calls", "invalid_tool_calls") if (found := getattr(message, name, None))}
+    return {"content": message.content, **calls} if calls else message.content
 
 
 def _written(value: Any) -> str | float | None:
     """What has a usual way to be written as text."""
-    if isinstance(value, enum.Enum):
-        return str(value.value)
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, uuid.UUID | pathlib.PurePath | Decimal | datetime.timedelta):

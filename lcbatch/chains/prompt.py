@@ -75,8 +75,8 @@ class RequestChain:
 
     def missing(self, fields: Fields) -> str | None:
         """`prompt` when the row has none of the three."""
-        if not any(fields.get(name) for name in _REQUEST_FIELDS):
-            return "prompt"
+        if not (isinstance(fields.get("body"), dict) or fields.get("messages") or fields.get("prompt")):
+            return "prompt"  # a `body` that is no object is a column of that name, and no Batch request
         return self.system.missing(fields) if self.system else None
 
     async def __call__(self, fields: Fields) -> Json:
@@ -84,7 +84,7 @@ class RequestChain:
         messages = body.get("messages") if isinstance(body, dict) else fields.get("messages")
         if not messages and isinstance(fields.get("prompt"), str):
             messages = [{"role": "user", "content": fields["prompt"]}]
-        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        if not messages or not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
             raise CallFailed(Failure(Kind.BAD_ROW, "`messages` is no list of messages with a role and a content"))
         if self.system is not None:
             messages = [{"role": "system", "content": self.system.render(fields)}, *messages]

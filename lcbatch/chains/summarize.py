@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lcbatch.chains.replies import answer_text
-from lcbatch.chains.template import Template, parse_template
+from lcbatch.chains.template import Template, as_text, parse_template
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.ports import Call
 from lcbatch.records import Fields, Json, Request
@@ -66,24 +66,32 @@ class SummarizeChain:
 
     def missing(self, fields: Fields) -> str | None:
         """What the user's own templates need beyond what documents offer."""
-        offered = {**fields, "text": "", "words": self.words, "language": self.language, "focus": self.focus}
+        offered = {
+            "name": "",
+            "path": "",
+            **fields,
+            "text": "",
+            "words": self.words,
+            "language": self.language,
+            "focus": self.focus,
+        }
         for template in (self.prompt, self.system):
             if template is not None and (name := template.missing(offered)):
                 return name
         return None
 
     async def __call__(self, fields: Fields) -> Json:
-        text = fields["text"]
+        text = as_text(fields.get("text"))
         if not text.strip():
             raise CallFailed(Failure(Kind.NO_TEXT, "there is no text in it"))
-        return answer_text(await self.call(self._request(fields)))
+        return answer_text(await self.call(self._request(text, fields)))
 
-    def _request(self, fields: Fields) -> Request:
+    def _request(self, text: str, fields: Fields) -> Request:
         given = {"words": self.words, "language": self.language, "focus": self.focus}
         if self.document_alone:
-            message = {"role": "user", "content": fields["text"]}
+            message = {"role": "user", "content": text}
             return Request([message], {name: value for name, value in given.items() if value is not None})
-        offered = {**fields, **given}
+        offered = {"name": "", "path": "", **fields, **given}
         return Request(
             [
                 {"role": "system", "content": self._system().render(offered)},

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lcbatch import jsontext
 from lcbatch.records import Fields, Json
 
-_PLACE = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_]*)\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PLACE = re.compile(r"\{\{([^\W\d]\w*)\}\}|\{([^\W\d]\w*)\}")
 
 
 @dataclass(frozen=True, slots=True)

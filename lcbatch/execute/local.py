@@ -119,12 +119,20 @@ class LocalExecutor:
     async def run(self, rows: AsyncIterator[Row], work: Work) -> AsyncIterator[AsyncIterator[list[Outcome]]]:
         """ports.Executor. Leaving the block early cancels what runs."""
         finished = _Finished(bound=2 * self._window)
-        async with asyncio.TaskGroup() as group:
-            supervisor = group.create_task(self._supervise(rows, work, finished))
-            try:
-                yield aiter(finished)
-            finally:
-                supervisor.cancel()
+        alone: BaseException | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                supervisor = group.create_task(self._supervise(rows, work, finished))
+                try:
+                    yield aiter(finished)
+                finally:
+                    supervisor.cancel()
+        except BaseExceptionGroup as errors:
+            if (alone := _only_one(errors)) is None:
+                raise
+        if alone is not None:
+            # As it was raised: whoever decides by the kind of an error does not look into groups.
+            raise alone
 
     async def _supervise(self, rows: AsyncIterator[Row], work: Work, finished: _Finished) -> None:
         """Owns feeder and workers; closes `finished` when the last has ended."""
@@ -152,3 +160,13 @@ class LocalExecutor:
         while (row := await handoff.take()) is not None:
             self._emit(RowsStarted(1))
             await finished.put(await work(row))
+
+
+def _only_one(errors: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """The one exception that task groups wrapped, None when there are several."""
+    while len(errors.exceptions) == 1:
+        error = errors.exceptions[0]
+        if not isinstance(error, BaseExceptionGroup):
+            return error
+        errors = error
+    return None

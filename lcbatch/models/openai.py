@@ -7,6 +7,7 @@ stock one by itself: the responses API, response formats that the SDK parses, op
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,11 @@ import orjson
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 from langchain_openai.chat_models.base import _handle_openai_api_error, _handle_openai_bad_request
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from lcbatch import jsontext
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import aiohttp
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
     from langchain_core.messages import BaseMessage
@@ -38,7 +37,8 @@ _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encodi
 class FastChatOpenAI(ChatOpenAI):
     """ChatOpenAI over one aiohttp session of its own.
 
-    `connections` bounds the session's pool and should be no less than the calls in flight. The session opens with the first
+    `connections` bounds the session's pool and should be no less than the calls in flight. `heard` is told the headers of every
+    response. The session opens with the first
     call; `aclose` closes it. Timeouts are the caller's affair. Raises what ChatOpenAI raises.
 
     What goes the stock way goes over an HTTP client of its own, too: LangChain's is shared by all models of the process and is
@@ -46,6 +46,7 @@ class FastChatOpenAI(ChatOpenAI):
     """
 
     connections: int = 1000
+    heard: Callable[[Mapping[str, str]], None] | None = Field(default=None, exclude=True)
     _session: aiohttp.ClientSession | None = PrivateAttr(default=None)
     _stock: httpx2.AsyncClient | None = PrivateAttr(default=None)
 
@@ -90,6 +91,8 @@ class FastChatOpenAI(ChatOpenAI):
         try:
             async with self._open_session().post(url, data=data, headers=headers, allow_redirects=False) as response:
                 content = await response.read()
+                if self.heard is not None:
+                    self.heard(response.headers)
         except TimeoutError as error:
             raise openai.APITimeoutError(request) from error
         except (aiohttp.ClientError, OSError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -58,6 +59,7 @@ def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections
         local=local,
         takes_document_alone=False,
         aclose=aclose,
+        listen=None if provider != "openai" else partial(setattr, chat, "heard"),
     )
 
 

@@ -139,6 +139,17 @@ def failed_rows(connection: sqlite3.Connection, kinds: frozenset[Kind] | None) -
     return [(row_id, kind) for row_id, kind in connection.execute(query) if kinds is None or kind in kinds]
 
 
+def unsettled_rows(connection: sqlite3.Connection, generation: int, kinds: frozenset[Kind] | None) -> list[int]:
+    """Rows of the input that do not stand although they failed: taken up again, and then the run ended."""
+    query = (
+        "SELECT row_id, kind, max(finished_at) FROM answers JOIN accepts ON accepts.other_id = answers.chain_id "
+        "WHERE accepts.chain_id = (SELECT value FROM meta WHERE name = 'chain') "
+        "AND row_id IN (SELECT row_id FROM places WHERE generation = ?) "
+        "AND row_id NOT IN (SELECT row_id FROM standing) GROUP BY row_id HAVING sum(done) = 0"
+    )
+    return [row_id for row_id, kind, _ in connection.execute(query, (generation,)) if kinds is None or kind in kinds]
+
+
 def supersede(connection: sqlite3.Connection, row_id: int, kind: str) -> None:
     """A reply that led to a final failure is not used again; those before a passing fault are."""
     if kind not in TRANSIENT:
@@ -157,7 +168,7 @@ def pending_page(
     """Rows in input order that do not stand, as `restored_row` takes them."""
     todo = "JOIN temp.todo USING (row_id)" if only_requeued else ""
     query = (
-        "SELECT r.row_id, r.content, r.equal_before, r.id, r.place, r.document, r.failure, r.fields, p.ordinal "
+        "SELECT r.row_id, r.content, r.equal_before, r.id, r.place, r.document, r.failure, r.fields, p.ordinal "  # noqa: S608 - constants
         f"FROM places p JOIN rows r USING (row_id) {todo} WHERE p.generation = ? AND p.ordinal > ? "
         "AND NOT EXISTS (SELECT 1 FROM standing s WHERE s.row_id = p.row_id) ORDER BY p.ordinal LIMIT ?"
     )
@@ -266,8 +277,9 @@ def rescue_line(what: str, columns: Columns) -> bytes:
 
 
 def take_in(connection: sqlite3.Connection, lines: Iterable[Json]) -> int:
-    """Store what an earlier run left in its reserve; how many answers that were."""
+    """Store what an earlier run left in its reserve, safe from power loss; how many answers that were."""
     count = 0
+    connection.execute("PRAGMA synchronous=FULL")
     connection.execute("BEGIN IMMEDIATE")
     for what, plain in lines:
         columns = tuple(bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value for value in plain)
@@ -277,6 +289,7 @@ def take_in(connection: sqlite3.Connection, lines: Iterable[Json]) -> int:
             insert_outcomes(connection, [columns], 1 + last_seq(connection))
         count += 1
     connection.execute("COMMIT")
+    connection.execute("PRAGMA synchronous=NORMAL")
     return count
 
 

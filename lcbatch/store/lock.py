@@ -13,13 +13,17 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lcbatch.errors import CannotCreateOutput, TryLater
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "afs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "ceph", "glusterfs")
+_GLANCE_S = 0.02
+"""`holder_of` takes the lock for an instant: a run that starts then must not end as if the output were in use."""
+
+_MOUNTS = Path("/proc/self/mounts")
 
 
 class OutputLocked(TryLater):
@@ -65,9 +69,9 @@ def holder_of(path: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def refuse_network_file_system(folder: Path) -> None:
+def refuse_network_file_system(folder: Path, mounts: Path = _MOUNTS) -> None:
     """Raise CannotCreateOutput on a network file system, where neither flock nor SQLite's WAL can be trusted."""
-    kind = _file_system(folder)
+    kind = _file_system(folder, mounts)
     if kind.startswith(_NETWORK_FILE_SYSTEMS):
         raise CannotCreateOutput(
             f"{folder} is on a network file system ({kind}), which cannot hold a run store",
@@ -86,26 +90,42 @@ def _open(path: Path) -> int:
 
 
 async def _acquire(descriptor: int, path: Path, *, wait: bool) -> None:
+    if _taken(descriptor):
+        return
+    if wait:
+        await _in_daemon_thread(descriptor)
+        return
+    await asyncio.sleep(_GLANCE_S)
+    if not _taken(descriptor):
+        raise OutputLocked(path, _signature(path))
+
+
+def _taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        if not wait:
-            raise OutputLocked(path, _signature(path)) from None
-        await _in_daemon_thread(descriptor)
+        return False
+    return True
 
 
 async def _in_daemon_thread(descriptor: int) -> None:
     """Block in flock without keeping the process from ending: an executor's thread would be joined at exit."""
     loop = asyncio.get_running_loop()
     held = loop.create_future()
+    # The thread's own: the lock is on what both descriptors share, and ours may be closed while it still blocks.
+    own = os.dup(descriptor)
 
     def tell() -> None:
         if not held.done():
             held.set_result(None)
 
     def block() -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        loop.call_soon_threadsafe(tell)
+        try:
+            fcntl.flock(own, fcntl.LOCK_EX)
+        finally:
+            os.close(own)
+        with suppress(RuntimeError):  # the loop is closed: whoever waited has gone
+            loop.call_soon_threadsafe(tell)
 
     threading.Thread(target=block, name="lcbatch-lock", daemon=True).start()
     await held
@@ -130,15 +150,15 @@ def _signature(path: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _file_system(folder: Path) -> str:
+def _file_system(folder: Path, mounts: Path) -> str:
     """Type of the file system that holds `folder` (or its nearest existing parent), "" where the system does not say."""
     try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    place = folder.absolute()
+    place = folder.resolve()
     best, kind = "", ""
-    for line in mounts:
+    for line in lines:
         parts = line.split()
         point = parts[1].replace("\\040", " ")
         if (place == Path(point) or Path(point) in place.parents) and len(point) >= len(best):

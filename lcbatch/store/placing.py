@@ -33,11 +33,13 @@ LEFT JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sam
 WHERE r.content = ? AND r.equal_before = ?
 """
 
-_SEEN_TABLES = """
-CREATE TEMP TABLE IF NOT EXISTS seen (content BLOB PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TEMP TABLE IF NOT EXISTS new_ids (id TEXT PRIMARY KEY) WITHOUT ROWID;
-DELETE FROM temp.seen;
-DELETE FROM temp.new_ids;
+_GONE = """
+SELECT row_id, id, coalesce(id IN (
+    SELECT r.id FROM places JOIN rows r USING (row_id) WHERE generation = :new AND ordinal < :size
+    AND row_id NOT IN (SELECT row_id FROM places WHERE generation = :old)
+), 0)
+FROM standing JOIN rows USING (row_id)
+WHERE row_id NOT IN (SELECT row_id FROM places WHERE generation = :new AND ordinal < :size)
 """
 
 
@@ -64,11 +66,11 @@ class _Found:
 class Placing:
     """One reading of the input under one chain. Owned by the writer thread; `begin` makes it new."""
 
-    def __init__(self, chain_id: int, next_seq: int) -> None:
+    def __init__(self, chain_id: int, next_seq: int, generation: int) -> None:
         self._chain_id = chain_id
         self.next_seq = next_seq
-        self.generation = 1
-        self._old_generation = 1
+        self.generation = generation
+        self._old_generation = generation
         self._old_size = 0
         self._diverged = False
         self._known_rows = 0
@@ -76,8 +78,10 @@ class Placing:
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Start at the input's beginning. Leftovers of a reading that was cut short are swept away."""
-        for statement in _SEEN_TABLES.strip().split("\n"):
-            connection.execute(statement)
+        connection.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS seen (content BLOB PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID"
+        )
+        connection.execute("DELETE FROM temp.seen")
         self._old_generation = int(connection.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()[0])
         self.generation = self._old_generation
         connection.execute("DELETE FROM places WHERE generation <> ?", (self._old_generation,))
@@ -108,16 +112,15 @@ class Placing:
 
     def gone(self, connection: sqlite3.Connection) -> list[Gone]:
         """What stands in the output and is no longer in the input. Only true at the input's end."""
-        query = (
-            "SELECT row_id, id, EXISTS (SELECT 1 FROM temp.new_ids WHERE new_ids.id = rows.id) "
-            "FROM standing JOIN rows USING (row_id) "
-            "WHERE row_id NOT IN (SELECT row_id FROM places WHERE generation = ? AND ordinal < ?)"
-        )
-        return [Gone(*columns) for columns in connection.execute(query, (self.generation, self.ordinal))]
+        bounds = {"new": self.generation, "old": self._old_generation, "size": self.ordinal}
+        return [Gone(row_id, label, bool(edited)) for row_id, label, edited in connection.execute(_GONE, bounds)]
 
     def finish(self, connection: sqlite3.Connection) -> None:
         """The input was read to its end: this reading is the one that counts from now on."""
         connection.execute("UPDATE meta SET value = ? WHERE name = 'generation'", (str(self.generation),))
+        if not self._diverged and self.ordinal < self._old_size:
+            # An ordered output counts the places that it has shown, and now there are fewer.
+            _mark_reordered(connection)
         connection.execute("DELETE FROM places WHERE generation <> ? OR ordinal >= ?", (self.generation, self.ordinal))
 
     def _old_places(self, connection: sqlite3.Connection, count: int) -> list[_Found]:
@@ -134,7 +137,7 @@ class Placing:
         )
         if self.ordinal == self._old_size:
             return
-        connection.execute("UPDATE projections SET changes = changes + 1 WHERE by_input")
+        _mark_reordered(connection)
         self.generation = self._old_generation + 1
         connection.execute(
             "INSERT INTO places SELECT ?, ordinal, row_id FROM places WHERE generation = ? AND ordinal < ?",
@@ -147,10 +150,7 @@ class Placing:
             (keyed.content,),
         ).fetchone()[0]
         columns = connection.execute(_BY_CONTENT, (keyed.content, times - 1)).fetchone()
-        found = _Found(*columns) if columns is not None else self._insert(connection, keyed, times - 1)
-        if found.done is None and keyed.item.id is not None and self._old_size:
-            connection.execute("INSERT OR IGNORE INTO temp.new_ids VALUES (?)", (keyed.item.id,))
-        return found
+        return _Found(*columns) if columns is not None else self._insert(connection, keyed, times - 1)
 
     @staticmethod
     def _insert(connection: sqlite3.Connection, keyed: Keyed, equal_before: int) -> _Found:
@@ -175,7 +175,7 @@ class Placing:
                 (keyed.whole, *_columns(keyed), found.row_id),
             )
             if found.done is not None:
-                mark_stale(connection, done=bool(found.done))
+                _mark_edited(connection, done=bool(found.done))
         if found.done is None and found.row_id <= self._known_rows:
             self._recall(connection, found)
         if found.done:
@@ -203,16 +203,20 @@ class Placing:
         self.next_seq += 1
 
 
-def mark_stale(connection: sqlite3.Connection, *, done: bool) -> None:
-    """Something that was shown changed: the projections that show it have to be rebuilt."""
-    column = "shows_done" if done else "shows_failed"
-    connection.execute(f"UPDATE projections SET changes = changes + 1 WHERE {column}")
+def _mark_edited(connection: sqlite3.Connection, *, done: bool) -> None:
+    """A row that was shown changed: the projections that show it have to be rebuilt."""
+    shown = "CASE WHEN ? THEN shows_done ELSE shows_failed END"
+    connection.execute(f"UPDATE projections SET changes = changes + 1 WHERE {shown}", (done,))  # noqa: S608 - a constant
+
+
+def _mark_reordered(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE projections SET changes = changes + 1 WHERE by_input")
 
 
 def unsettle(connection: sqlite3.Connection, row_id: int) -> None:
-    """A failed row is to be run again: it stands no longer."""
+    """A failed row is to be run again: it stands no longer. Its answer may come behind what an ordered output has shown."""
     if connection.execute("DELETE FROM standing WHERE row_id = ?", (row_id,)).rowcount:
-        mark_stale(connection, done=False)
+        connection.execute("UPDATE projections SET changes = changes + 1 WHERE shows_failed OR by_input")
 
 
 def _columns(keyed: Keyed) -> tuple[str | None, str, str | None, str | None, str]:

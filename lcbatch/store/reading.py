@@ -8,11 +8,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from lcbatch import jsontext
 from lcbatch.ports import Entry, Order, View
 from lcbatch.records import Json
+from lcbatch.store.schema import verdict
 
 _PAGE = 500
 
@@ -27,27 +30,32 @@ JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample =
 LEFT JOIN replies q ON q.row_id = a.row_id AND q.request_key = a.reply_key
 """
 
-_BY_SEQ = f"SELECT {_ENTRY.format(ordinal='-1')} FROM standing s {_JOINS} WHERE s.seq > ? ORDER BY s.seq LIMIT ?"
+_BY_SEQ = f"SELECT {_ENTRY.format(ordinal='-1')} FROM standing s {_JOINS} WHERE s.seq > ? ORDER BY s.seq LIMIT ?"  # noqa: S608 - constants
 
 _BY_ORDINAL = (
-    f"SELECT {_ENTRY.format(ordinal='p.ordinal')} FROM places p LEFT JOIN standing s ON s.row_id = p.row_id "
+    f"SELECT {_ENTRY.format(ordinal='p.ordinal')} FROM places p LEFT JOIN standing s ON s.row_id = p.row_id "  # noqa: S608 - constants
     f"{_JOINS.replace('JOIN', 'LEFT JOIN').replace('LEFT LEFT', 'LEFT')} "
     "WHERE p.generation = ? AND p.ordinal >= ? ORDER BY p.ordinal LIMIT ?"
 )
 
 _WITHOUT_PLACE = (
-    f"SELECT {_ENTRY.format(ordinal='-1')} FROM standing s {_JOINS} WHERE s.seq > ? "
+    f"SELECT {_ENTRY.format(ordinal='-1')} FROM standing s {_JOINS} WHERE s.seq > ? "  # noqa: S608 - constants
     "AND s.row_id NOT IN (SELECT row_id FROM places WHERE generation = ?) ORDER BY s.seq LIMIT ?"
 )
 
 
 class Views:
-    """Entries of the rows that stand, over one connection. Used from one thread at a time."""
+    """Entries of the rows that stand, over one connection. Each projector comes with its own thread.
+
+    One query runs at a time: Python keeps one prepared statement a text, and two threads would share it.
+    """
 
     def __init__(self, connection: sqlite3.Connection, generation: Callable[[], int]) -> None:
         self._connection = connection
         self._generation = generation
         self._reached: dict[str, tuple[int, int]] = {}
+        self._turn = Lock()
+        self._path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
 
     def after(self, view: View, after: int) -> Iterator[list[Entry]]:
         """Groups after a position, as ports.Projectable says."""
@@ -63,11 +71,18 @@ class Views:
                 yield from group
             return
         after = 0
-        while page := self._connection.execute(_BY_ORDINAL, (self._generation(), after, _PAGE)).fetchall():
+        while page := self._fetch(_BY_ORDINAL, (self._generation(), after, _PAGE)):
             yield from (_entry(columns) for columns in page if _shown(columns, view))
             after += len(page)
         for page in self._pages(lambda seq: (_WITHOUT_PLACE, (seq, self._generation(), _PAGE))):
             yield from (_entry(columns) for columns in page if _shown(columns, view))
+
+    def _fetch(self, query: str, arguments: tuple[int, ...]) -> list[tuple[Any, ...]]:
+        try:
+            with self._turn:
+                return self._connection.execute(query, arguments).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise verdict(self._path, error) from error
 
     def _by_seq(self, view: View, after: int) -> Iterator[list[Entry]]:
         for page in self._pages(lambda seq: (_BY_SEQ, (seq, _PAGE)), after):
@@ -77,7 +92,7 @@ class Views:
     def _pages(
         self, query: Callable[[int], tuple[str, tuple[int, ...]]], after: int = 0
     ) -> Iterator[list[tuple[Any, ...]]]:
-        while page := self._connection.execute(*query(after)).fetchall():
+        while page := self._fetch(*query(after)):
             yield page
             after = page[-1][0]
 
@@ -85,7 +100,7 @@ class Views:
         """Up to the first row that does not stand. Rows that are not shown are remembered, so that none is read again."""
         position, reached = self._reached.get(view.name, (-1, after))
         at = max(reached, after) if position == after else after
-        while page := self._connection.execute(_BY_ORDINAL, (self._generation(), at, _PAGE)).fetchall():
+        while page := self._fetch(_BY_ORDINAL, (self._generation(), at, _PAGE)):
             standing = [columns for columns in page if columns[0] is not None]
             gap = next((index for index, columns in enumerate(page) if columns[0] is None), None)
             entries = [_entry(columns) for columns in standing[:gap] if _shown(columns, view)]

@@ -28,8 +28,8 @@ class Reserve:
     def prepare(self, in_flight: int) -> None:
         """Take the space for `in_flight` calls. Raises OutputFailed when there is none."""
         size = max(_LEAST_BYTES, _BYTES_PER_CALL * in_flight)
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             _allocate(self._descriptor, size)
         except OSError as error:
             self.release()

@@ -16,7 +16,7 @@ from lcbatch.store import answers, reading
 from lcbatch.store.boot import boot_id
 from lcbatch.store.placing import Gone, Placing, restored_row, unsettle
 from lcbatch.store.reserve import Reserve, rescued
-from lcbatch.store.schema import connect
+from lcbatch.store.schema import connect, verdict
 from lcbatch.store.writer import Writer
 
 _PAGE = 256
@@ -49,20 +49,20 @@ class RunStore:
     answers that come after that land in the reserve.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, writer: Writer, reserve: Reserve) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, reserve: Reserve) -> None:
         self.path = path
-        self._reader = connect(path, read_only=True)
-        self._view_reader = connect(path, read_only=True)
-        self._writer = writer
         self._reserve = reserve
         self._chain_id = 0
         self.chain_fingerprint = b""
-        self._placing = Placing(0, 1 + answers.last_seq(connection))
+        self._placing = Placing(0, 1 + answers.last_seq(connection), reading.generation(connection))
         self._first_new_row = 1 + answers.last_row(connection)
         self._run_id = 0
-        self._views = reading.Views(self._view_reader, lambda: self._placing.generation)
         self.clean = answers.ended_cleanly(connection)
         self.rebooted = answers.last_boot(connection) not in {None, boot_id()}
+        self._reader = connect(path, read_only=True)
+        self._view_reader = connect(path, read_only=True)
+        self._views = reading.Views(self._view_reader, lambda: self._placing.generation)
+        self._writer = Writer(connection, path, reserve.write)
 
     @property
     def failed(self) -> bool:
@@ -94,7 +94,7 @@ class RunStore:
     async def adopt(self, lineage: Lineage, *, keep_answers: bool) -> None:
         """From now on the output is made with this chain; `keep_answers` lets those of the last one count as its own."""
         self._answer_under(lineage)
-        self._placing = Placing(lineage.chain_id, self._placing.next_seq)
+        self._placing = Placing(lineage.chain_id, self._placing.next_seq, self._placing.generation)
         await self._writer.submit(
             lambda connection: answers.adopt_chain(connection, lineage.chain_id, keep_answers=keep_answers)
         )
@@ -175,15 +175,19 @@ class RunStore:
     # --- rows from the store alone
 
     async def requeue(self, kinds: frozenset[Kind] | None) -> int:
-        """Take failed rows (of these kinds) up again; their failed call is asked anew. Returns how many."""
+        """Take failed rows (of these kinds) up again; their failed call is asked anew. Returns how many.
+
+        Those that an earlier retry took up and did not come to are among them; what it did ask is not asked again.
+        """
 
         def work(connection: sqlite3.Connection) -> int:
+            left = answers.unsettled_rows(connection, self._placing.generation, kinds)
             chosen = answers.failed_rows(connection, kinds)
             for row_id, kind in chosen:
                 answers.supersede(connection, row_id, kind)
                 unsettle(connection, row_id)
-            answers.remember_todo(connection, [row_id for row_id, _ in chosen])
-            return len(chosen)
+            answers.remember_todo(connection, [*left, *(row_id for row_id, _ in chosen)])
+            return len(left) + len(chosen)
 
         return await self._writer.submit(work)
 
@@ -271,21 +275,30 @@ class RunStore:
 async def open_store(path: Path) -> AsyncIterator[RunStore]:
     """Open (or make) the run store at `path`, mode 0600; the output's lock must be held.
 
-    Answers that an earlier run left in its reserve are taken in first. Raises CannotCreateOutput, RefusedError.
+    Answers that an earlier run left in its reserve are taken in first. Raises CannotCreateOutput, RefusedError, and
+    OutputFailed when there is no room for these.
     """
+    store = _opened(path)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _opened(path: Path) -> RunStore:
     reserve_path = path.with_name(path.name + ".reserve")
     try:
-        path.touch(mode=0o600)
+        if not path.exists():
+            path.touch(mode=0o600)
         connection = connect(path)
     except (OSError, sqlite3.OperationalError) as error:
         raise CannotCreateOutput(
             f"cannot create the run store {path}: {error}", hint="choose another place with -o or --store"
         ) from error
-    answers.take_in(connection, rescued(reserve_path))
-    reserve = Reserve(reserve_path)
-    writer = Writer(connection, reserve.write)
-    store = RunStore(path, connection, writer, reserve)
     try:
-        yield store
-    finally:
-        await store.close()
+        answers.take_in(connection, rescued(reserve_path))
+        reserve_path.unlink(missing_ok=True)
+        return RunStore(path, connection, Reserve(reserve_path))
+    except (sqlite3.Error, OSError) as error:
+        connection.close()
+        raise verdict(path, error) from error

@@ -18,7 +18,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from lcbatch.errors import RefusedError
+from lcbatch.errors import LcbatchError, OutputFailed, RefusedError
 
 FORMAT = 1
 """Raised when an older lcbatch could not read what this one writes."""
@@ -80,9 +80,12 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
         if read_only:
             connection.execute("PRAGMA query_only=ON")
+            _check(connection, path)
         else:
+            # Looked at before anything is set: the journal mode is written into the file, whoever's it is.
+            if not _is_empty(connection):
+                _check(connection, path)
             _prepare(connection, path)
-        _check(connection, path)
     except sqlite3.DatabaseError as error:
         connection.close()
         if isinstance(error, sqlite3.OperationalError):
@@ -94,15 +97,17 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_schema").fetchone()[0])
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != "wal":
         raise RefusedError(f"{path}: this file system cannot hold a run store", hint="give --store /local/path")
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA wal_autocheckpoint=2000")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if version == 0 and tables == 0:
+    if _is_empty(connection):
         connection.executescript(
             f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;"
         )
@@ -114,6 +119,16 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise RefusedError(f"{path} is no run store of lcbatch", hint="move it away, or name another with --store")
     if version > FORMAT:
         raise RefusedError(f"{path} was written by a newer lcbatch (format {version})", hint="upgrade lcbatch")
+
+
+def verdict(path: Path, error: Exception) -> LcbatchError:
+    """What an error means that came out of the store: it is damaged, or it cannot be written."""
+    if type(error) is sqlite3.DatabaseError:
+        return damaged(path, error)
+    if isinstance(error, (sqlite3.Error, OSError)):
+        hint = "make room or mend the disk, then run the same command again: it continues"
+        return OutputFailed(f"the run store {path} cannot be written: {error}", hint=hint)
+    return OutputFailed(f"the run store's writer broke: {error!r}")
 
 
 def damaged(path: Path, error: Exception) -> RefusedError:

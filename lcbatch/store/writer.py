@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeVar
 
-from lcbatch.errors import OutputFailed
+from lcbatch.errors import LcbatchError, OutputFailed
+from lcbatch.store.schema import verdict
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
@@ -50,20 +52,25 @@ class Writer:
     reserve), and every further job is answered with that failure. Cancelling a caller does not undo its job.
     """
 
-    def __init__(self, connection: sqlite3.Connection, rescue: Callable[[Sequence[bytes]], None]) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, rescue: Callable[[Sequence[bytes]], None]) -> None:
         self._connection = connection
+        self._path = path
         self._rescue = rescue
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._held = False
-        self.failure: OutputFailed | None = None
+        self._losing = False
+        self.failure: LcbatchError | None = None
         self._thread = threading.Thread(target=self._serve, name="lcbatch-store", daemon=True)
         self._thread.start()
 
     async def submit(
         self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False, rescue: Rescue | None = None
     ) -> T:
-        """Run `work` on the writer thread; returns when it is committed. Raises OutputFailed when it could not be."""
+        """Run `work` on the writer thread; returns when it is committed. Raises OutputFailed when it could not be.
+
+        RefusedError when the store turns out to be damaged.
+        """
         future: asyncio.Future[T] = self._loop.create_future()
         mode = _Mode.DURABLE if durable else _Mode.GROUPED
         self._queue.put(_Job(work, mode, future, rescue))
@@ -121,18 +128,20 @@ class Writer:
         if self.failure is None:
             try:
                 self._commit(group)
-            except (sqlite3.Error, OSError) as error:
-                self.failure = OutputFailed(
-                    f"the run store cannot be written: {error}",
-                    hint="make room or mend the disk, then run the same command again: it continues",
-                )
-                self.failure.__cause__ = error
             except Exception as error:  # noqa: BLE001 - a bug of ours must not leave callers waiting for ever
-                self.failure = OutputFailed(f"the run store's writer broke: {error!r}")
+                self.failure = verdict(self._path, error)
                 self.failure.__cause__ = error
-        if self.failure is not None:
-            self._rescue([line for job in group if job.rescue for line in job.rescue()])
+        if self.failure is not None and not self._losing:
+            self._save(group, self.failure)
         self._loop.call_soon_threadsafe(_resolve, group, self.failure)
+
+    def _save(self, group: list[_Job], failure: LcbatchError) -> None:
+        """Put answers into the reserve. Where that fails too, callers must be told instead of waiting for ever."""
+        try:
+            self._rescue([line for job in group if job.rescue for line in job.rescue()])
+        except OSError as error:
+            self._losing = True
+            self.failure = OutputFailed(f"{failure.message}; answers in flight are lost: {error}", hint=failure.hint)
 
     def _commit(self, group: list[_Job]) -> None:
         """Run a group in one transaction; inside a held one, run it as it is."""

@@ -186,10 +186,10 @@ def test_an_exception_of_the_work_ends_all_and_surfaces(error: Exception) -> Non
         return await work(row)
 
     async def main() -> None:
-        with pytest.raises(ExceptionGroup) as caught:
+        with pytest.raises(type(error)) as caught:
             async with executor_of(8).run(rows_of(1000), breaks) as groups:
                 assert [group async for group in groups] == []
-        assert error_leaves(caught.value) == [error]
+        assert caught.value is error
         assert asyncio.get_running_loop().time() == pytest.approx(1.0)
 
     run_virtual(main())
@@ -202,12 +202,37 @@ def test_an_exception_of_the_rows_surfaces_too() -> None:
         raise ConfigError("no such field")
 
     async def main() -> None:
-        with pytest.raises(ExceptionGroup) as caught:
+        with pytest.raises(ConfigError, match="no such field"):
             async with executor_of(8).run(breaks(), Workshop()) as groups:
                 assert [group async for group in groups] == []
-        assert [str(leaf) for leaf in error_leaves(caught.value)] == ["no such field"]
 
     run_virtual(main())
+
+
+def test_several_exceptions_surface_together() -> None:
+    async def breaks(row: Row) -> Outcome:
+        try:
+            await asyncio.sleep(1 if row.ordinal else 100)
+        finally:
+            raise ValueError(row.ordinal)
+
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with executor_of(2).run(rows_of(2), breaks) as groups:
+                assert [group async for group in groups] == []
+        assert sorted(str(leaf) for leaf in error_leaves(caught.value)) == ["0", "1"]
+
+    run_virtual(main())
+
+
+def test_an_exception_of_the_consumer_is_not_wrapped() -> None:
+    async def consume() -> None:
+        async with executor_of(2).run(rows_of(10), Workshop()) as groups:
+            await anext(groups)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        run_virtual(consume())
 
 
 def test_leaving_early_cancels_what_runs() -> None:
@@ -259,7 +284,7 @@ def test_many_trivial_rows_take_no_more_memory_than_few() -> None:
     async def peak_of(count: int) -> int:
         tracemalloc.reset_peak()
         seen = 0
-        async with LocalExecutor(16, lambda event: None).run(rows_of(count), trivial) as groups:  # noqa: ARG005
+        async with LocalExecutor(16, lambda _: None).run(rows_of(count), trivial) as groups:
             async for group in groups:
                 seen += len(group)
         assert seen == count

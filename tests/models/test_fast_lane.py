@@ -82,7 +82,9 @@ class Person(BaseModel):
 
 ASKED = [
     pytest.param("hello", {}, {}, id="plain"),
-    pytest.param([SystemMessage("be brief"), HumanMessage("héllo \U0001f600 \x00")], {"temperature": 0.2}, {}, id="system"),
+    pytest.param(
+        [SystemMessage("be brief"), HumanMessage("héllo \U0001f600 \x00")], {"temperature": 0.2}, {}, id="system"
+    ),
     pytest.param("what time is it", {}, {"tools": [_CLOCK]}, id="tools"),
     pytest.param(
         "what time is it",
@@ -94,7 +96,9 @@ ASKED = [
     pytest.param("hello", {}, {"response_format": Person}, id="schema"),
     pytest.param("hello", {"max_tokens": 3}, {}, id="length"),
     pytest.param("hello", {"n": 2}, {}, id="n"),
-    pytest.param("hello", {}, {"stop": ["END"], "extra_body": {"top_k": 3}, "extra_headers": {"X-A": "1"}}, id="extras"),
+    pytest.param(
+        "hello", {}, {"stop": ["END"], "extra_body": {"top_k": 3}, "extra_headers": {"X-A": "1"}}, id="extras"
+    ),
     *(
         pytest.param(f"[[fault:{fault}]]", {}, {}, id=fault)
         for fault in ("refusal", "filter", "length", "empty", "surrogate", "nul")
@@ -151,7 +155,9 @@ BODIES = {
     "null usage": answer(usage=None, choice={"logprobs": None}),
     "null details": answer(usage={**USAGE, "prompt_tokens_details": None}),
     "logprobs": answer(choice={"logprobs": LOGPROBS}),
-    "broken tool call": answer(message={"content": None, "tool_calls": [TOOL_CALL]}, choice={"finish_reason": "tool_calls"}),
+    "broken tool call": answer(
+        message={"content": None, "tool_calls": [TOOL_CALL]}, choice={"finish_reason": "tool_calls"}
+    ),
     "function call": answer(message={"content": None, "function_call": {"name": "f", "arguments": "{}"}}),
     "refusal": answer(message={"content": None, "refusal": "I cannot"}),
     "content parts": answer(message={"content": [{"type": "text", "text": "hi"}]}),
@@ -190,7 +196,9 @@ class Loopback:
         self.bodies.append(await reader.readexactly(int(length.partition(":")[2])))
         headers = {"content-type": "application/json", "connection": "close", **self.headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        writer.write(f"HTTP/1.1 {self.status} X\r\n{lines}content-length: {len(self.body)}\r\n\r\n".encode() + self.body)
+        writer.write(
+            f"HTTP/1.1 {self.status} X\r\n{lines}content-length: {len(self.body)}\r\n\r\n".encode() + self.body
+        )
         await writer.drain()
         writer.close()
         await writer.wait_closed()

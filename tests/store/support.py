@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lcbatch import jsontext
@@ -104,6 +105,16 @@ def dump(path: Path) -> list[str]:
     """Every row of every table, as another process would see it."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         return list(connection.iterdump())
+
+
+def fast_folder() -> TemporaryDirectory[str]:
+    """A folder in memory where the system has one: for tests that open hundreds of stores."""
+    memory = Path("/dev/shm")  # noqa: S108 - a name of its own is made in it
+    return TemporaryDirectory(dir=memory if memory.is_dir() else None)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def query(path: Path, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import subprocess
@@ -20,7 +21,9 @@ def test_the_second_of_two_is_told_who_holds_it(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with hold_lock(path, command="lcbatch run in.jsonl"):
-            with pytest.raises(OutputLocked, match=f"out.jsonl.lcbatch is in use by another run .process {os.getpid()}"):
+            with pytest.raises(
+                OutputLocked, match=f"out.jsonl.lcbatch is in use by another run .process {os.getpid()}"
+            ):
                 async with hold_lock(path):
                     pass
             holder = holder_of(path)
@@ -63,12 +66,10 @@ def test_who_waits_gets_it_after_the_release(tmp_path: Path) -> None:
             order.append("second")
 
     async def main() -> None:
-        async with asyncio.TaskGroup() as group:
-            async with hold_lock(path):
-                group.create_task(second())
-                while path.stat().st_size and holder_of(path) and len(asyncio.all_tasks()) < 2:  # noqa: ASYNC110
-                    await asyncio.sleep(0)
-                order.append("first")
+        async with asyncio.TaskGroup() as group, hold_lock(path):
+            group.create_task(second())
+            await asyncio.sleep(0)
+            order.append("first")
 
     asyncio.run(main())
     assert order == ["first", "second"]
@@ -92,6 +93,19 @@ def test_who_gives_up_waiting_leaves_nothing_held(tmp_path: Path) -> None:
             assert holder_of(path) is not None
 
     asyncio.run(main())
+    asyncio.run(main())
+
+
+def test_somebody_who_only_looks_does_not_turn_a_run_away(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    async def main() -> None:
+        looking = os.open(path, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        asyncio.get_running_loop().call_later(0.001, os.close, looking)
+        async with hold_lock(path):
+            assert holder_of(path) is not None
+
     asyncio.run(main())
 
 

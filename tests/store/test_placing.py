@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lcbatch.errors import Kind
 from lcbatch.ports import Keyed
-from lcbatch.records import Row
 from lcbatch.store.placing import Placing
 from lcbatch.store.run_store import RunStore, open_store
 from lcbatch.store.schema import connect
@@ -28,6 +25,7 @@ from .support import (
     done,
     dump,
     failed,
+    fast_folder,
     keyed,
     keyed_all,
     pending_of,
@@ -134,7 +132,9 @@ def test_what_is_gone_stands_until_the_reading_has_ended(tmp_path: Path) -> None
 def test_a_row_with_the_id_of_a_new_one_was_edited_not_removed(tmp_path: Path) -> None:
     async def main() -> None:
         async with store_at(tmp_path / "s") as store:
-            await answer(store, pending_of(await read_whole(store, [keyed("a", id="1"), keyed("b", id="2"), keyed("c")])))
+            await answer(
+                store, pending_of(await read_whole(store, [keyed("a", id="1"), keyed("b", id="2"), keyed("c")]))
+            )
         async with store_at(tmp_path / "s") as store:
             await read(store, [keyed("A", id="1")])
             assert [(gone.id, gone.edited) for gone in await store.gone()] == [("1", True), ("2", False), (None, False)]
@@ -266,28 +266,28 @@ _INPUTS = st.lists(st.sampled_from("abcd"), max_size=12)
 def test_comparing_with_the_last_reading_and_looking_up_give_the_same(
     first: list[str], second: list[str], answered: set[int], batch: int
 ) -> None:
-    """A look-up alone is what the second reading gets when its first row is another one, which is then left out again."""
-
-    async def placed_after(folder: str, name: str, *, by_look_up: bool) -> tuple[str, list[Row], list[str]]:
-        async with store_at(Path(folder) / name) as store:
+    async def main(folder: Path) -> None:
+        async with store_at(folder / "old") as store:
             rows = pending_of(await read_whole(store, keyed_all(first), batch=batch))
-            await store.put([done(row) for row in rows if row.ordinal in answered])
-            items = keyed_all([*"!"] * by_look_up + second)
-            placed = (await read_whole(store, items, batch=batch))[by_look_up:]
-            pending = [(row.ordinal - by_look_up, row.key, row.ref - by_look_up * (row.ref > len(rows))) for row in pending_of(placed)]
-            return states_of(placed), pending, texts_of(store.all_entries(ORDERED))
+            known = {row.key for row in rows if row.ordinal in answered}
+            await store.put([done(row) for row in rows if row.key in known])
+            compared = pending_of(await read_whole(store, keyed_all(second), batch=batch))
+            shown = texts_of(store.all_entries(ORDERED))
+        async with store_at(folder / "fresh") as store:
+            rows = pending_of(await read_whole(store, keyed_all(second), batch=batch))
+            await store.put([done(row) for row in rows if row.key in known])
+            assert [(row.ordinal, row.key) for row in compared] == [
+                (row.ordinal, row.key) for row in rows if row.key not in known
+            ]
+            assert shown == texts_of(store.all_entries(ORDERED))
 
-    async def main() -> None:
-        with TemporaryDirectory() as folder:
-            compared = await placed_after(folder, "compared", by_look_up=False)
-            assert await placed_after(folder, "looked up", by_look_up=True) == compared
-
-    asyncio.run(main())
+    with fast_folder() as folder:
+        asyncio.run(main(Path(folder)))
 
 
 def _steps(count: int, readings: Sequence[Sequence[Keyed]]) -> int:
     """How many of SQLite's own steps, in hundreds, the last of these readings takes."""
-    with TemporaryDirectory() as folder:
+    with fast_folder() as folder:
         connection = connect(Path(folder) / "s")
         steps = 0
 
@@ -300,7 +300,7 @@ def _steps(count: int, readings: Sequence[Sequence[Keyed]]) -> int:
         for items in readings:
             steps = 0
             connection.set_progress_handler(count_step, 100)
-            placing = Placing(1, 1)
+            placing = Placing(1, 1, 1)
             placing.begin(connection)
             for start in range(0, count, 256):
                 placing.place(connection, items[start : start + 256])

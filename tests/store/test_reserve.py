@@ -48,7 +48,7 @@ def test_a_torn_tail_is_passed_over(tmp_path: Path, tail: bytes) -> None:
 
 
 def test_without_room_for_it_the_run_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int, offset: int, size: int) -> None:
+    def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)

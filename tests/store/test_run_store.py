@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from lcbatch.calls.stored import stored
 from lcbatch.errors import Kind, OutputFailed
 from lcbatch.ports import View
 from lcbatch.records import Account, Done, Reply, Request, Row, RowScope, Usage, current_row
 from lcbatch.store import reading
 from lcbatch.store.run_store import RunStore, open_store
 from lcbatch.store.schema import connect
+from lcbatch.testing import ScriptedCall
 
 from .support import (
     DONE,
@@ -28,6 +30,7 @@ from .support import (
     dump,
     failed,
     keyed_all,
+    names_in,
     pending_of,
     query,
     read,
@@ -221,12 +224,12 @@ def test_a_run_that_ended_is_clean(tmp_path: Path) -> None:
             await store.end_run(3)
         async with open_store(tmp_path / "s") as store:
             assert store.clean
+        assert names_in(tmp_path) == ["s"]
         connection = connect(tmp_path / "s", read_only=True)
         last = reading.last_run(connection)
         connection.close()
         assert last is not None
         assert (last.exit_code, last.command, last.job) == (3, "lcbatch run", {"task": "run"})
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
 
     asyncio.run(main())
 
@@ -294,16 +297,13 @@ def test_the_reserve_is_emptied_only_when_its_answers_are_safe_from_power_loss(
 
 
 def test_replies_are_found_by_the_stored_layer_of_the_next_run(tmp_path: Path) -> None:
-    from lcbatch.calls.stored import stored  # noqa: PLC0415 - the one test that joins two rooms
-    from lcbatch.testing import ScriptedCall  # noqa: PLC0415
-
     async def main() -> None:
         call = ScriptedCall(["first", "second"])
-        for expected in (1, 1, 2):
-            async with store_at(tmp_path / "s", FIRST if call.requests != [] or expected == 1 else SECOND) as store:
-                row = pending_of(await read_whole(store, keyed_all("a" if expected == 1 else "b")))[0]
+        for calls_so_far, text in ((1, "a"), (1, "a"), (2, "b")):
+            async with store_at(tmp_path / "s") as store:
+                (row,) = pending_of(await read(store, keyed_all(text)))
                 current_row.set(RowScope(row, 0.0))
-                await stored(store)(call)(Request([{"role": "user", "content": row.fields["text"]}]))
-                assert len(call.requests) == expected
+                await stored(store)(call)(Request([{"role": "user", "content": text}]))
+                assert len(call.requests) == calls_so_far
 
     asyncio.run(main())

@@ -14,7 +14,7 @@ import pytest
 from lcbatch.errors import CannotCreateOutput, LcbatchError, RefusedError
 from lcbatch.store.run_store import open_store
 
-from .support import DONE, answer, keyed_all, pending_of, read_whole, shown_after, store_at
+from .support import DONE, answer, keyed_all, names_in, pending_of, read_whole, shown_after, store_at
 
 
 def open_and_use(path: Path) -> None:
@@ -90,7 +90,7 @@ def test_only_its_owner_can_read_a_store(tmp_path: Path, umask: int) -> None:
     async def main() -> None:
         async with open_store(tmp_path / "s") as store:
             await store.begin_run("lcbatch", {}, in_flight=1)
-            modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+            modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in names_in(tmp_path)}
             assert modes == dict.fromkeys(("s", "s-wal", "s-shm", "s.reserve"), 0o600)
 
     before = os.umask(umask)

@@ -34,7 +34,7 @@ async def writer_at(path: Path, rescue: Rescued | None = None) -> AsyncIterator[
     connection.execute("CREATE TABLE IF NOT EXISTS numbers (n INTEGER PRIMARY KEY, filler TEXT)")
     said: list[str] = []
     connection.set_trace_callback(said.append)
-    writer = Writer(connection, rescue if rescue is not None else Rescued())
+    writer = Writer(connection, path, rescue if rescue is not None else Rescued())
     try:
         yield writer, said
     finally:
@@ -60,10 +60,12 @@ def fill_disk(connection: sqlite3.Connection) -> None:
 async def refuses(writer: Writer) -> LcbatchError:
     """Write until the full disk is noticed."""
     await writer.submit(fill_disk)
-    with pytest.raises(OutputFailed) as caught:
-        for number in range(1000, 2000):
+    for number in range(1000, 2000):
+        try:
             await writer.submit(adding(number))
-    return caught.value
+        except OutputFailed as error:
+            return error
+    raise AssertionError("the disk was never full")
 
 
 def numbers_in(path: Path) -> list[int]:
@@ -79,7 +81,7 @@ async def blocked(writer: Writer) -> threading.Event:
     go, begun = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def work(connection: sqlite3.Connection) -> None:  # noqa: ARG001
+    def work(_: sqlite3.Connection) -> None:
         loop.call_soon_threadsafe(begun.set)
         go.wait(10)
 
@@ -180,8 +182,8 @@ def test_a_full_disk_fails_everybody_who_waits_and_saves_every_answer_once(tmp_p
                 asyncio.create_task(writer.submit(adding(number), rescue=lambda number=number: [b"%d" % number]))  # type: ignore[misc]
                 for number in range(100)
             ]
-            writer.post(adding(100), lambda: [b"100"])
             await asyncio.sleep(0)
+            writer.post(adding(100), lambda: [b"100"])
             go.set()
             results = await asyncio.gather(*waiting, return_exceptions=True)
             assert {type(result) for result in results} == {OutputFailed}
@@ -214,7 +216,7 @@ def test_when_even_the_reserve_is_full_callers_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [KeyError("a bug"), OutputFailed("something of ours"), TypeError("no JSON")])
 def test_an_error_inside_a_job_leaves_nobody_waiting(tmp_path: Path, error: Exception) -> None:
-    def breaks(connection: sqlite3.Connection) -> None:
+    def breaks(_: sqlite3.Connection) -> None:
         raise error
 
     async def main() -> None:

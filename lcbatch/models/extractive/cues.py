@@ -18,7 +18,7 @@ from typing import Final
 from .fitness import speaks_of_itself
 from .inline import CODE_OPEN, code_share
 from .language import count_words
-from .lexicon import Lexicon
+from .lexicon import Lexicon, words_of
 from .markup import Block
 
 TITLE_GAIN: Final = 2.0
@@ -80,139 +80,35 @@ _STIGMA = re.compile(
 _WORD = re.compile(r"[^\W_]+")
 
 # Single words are looked up in the set of a sentence's words: one pass instead of one search for each list.
-_PURPOSE: Final = frozenset(
-    [
-        "propose",
-        "proposes",
-        "proposed",
-        "proposal",
-        "introduce",
-        "introduces",
-        "introduced",
-        "introducing",
-        "describe",
-        "describes",
-        "described",
-        "present",
-        "presents",
-        "recommend",
-        "recommends",
-        "specify",
-        "specifies",
-        "define",
-        "defines",
-        "aim",
-        "aims",
-        "goal",
-        "goals",
-        "purpose",
-        "intended",
-        "objective",
-        "objectives",
-        "beschreibt",
-        "beschreiben",
-        "vorgeschlagen",
-        "schlägt",
-        "schlagen",
-        "ziel",
-        "zweck",
-        "décrit",
-        "décrivent",
-        "proposons",
-        "proposent",
-        "présente",
-        "objectif",
-        "propone",
-        "presenta",
-        "objetivo",
-        "descrive",
-        "obiettivo",
-        "scopo",
-        "propõe",
-        "descreve",
-        "apresenta",
-        "beschrijft",
-        "doel",
-        "beskriver",
-        "syfte",
-        "celem",
-        "opisuje",
-        "предлагает",
-        "предлагается",
-        "описывает",
-        "описывается",
-        "рассматривает",
-        "рассматривается",
-        "целью",
-        "يهدف",
-        "يقترح",
-    ]
+_PURPOSE: Final = words_of(
+    "propose proposes proposed proposal introduce introduces introduced introducing describe describes described "
+    "present presents recommend recommends specify specifies define defines aim aims goal goals purpose intended "
+    "objective objectives beschreibt beschreiben vorgeschlagen schlägt schlagen ziel zweck décrit décrivent "
+    "proposons proposent présente objectif propone presenta objetivo descrive obiettivo scopo propõe descreve "
+    "apresenta beschrijft doel beskriver syfte celem opisuje предлагает предлагается описывает описывается "
+    "рассматривает рассматривается целью يهدف يقترح"
 )
 _PURPOSE_UNSPACED: Final = ("目的", "提案", "提出", "介绍", "उद्देश्य")
-_POINTER: Final = frozenset(
-    [
-        "following",
-        "below",
-        "above",
-        "earlier",
-        "mentioned",
-        "aforementioned",
-        "https",
-        "http",
-        "www",
-        "folgende",
-        "folgenden",
-        "folgender",
-        "folgendes",
-        "siehe",
-        "oben",
-        "unten",
-        "dessous",
-        "dessus",
-        "suivant",
-        "suivante",
-        "suivants",
-        "suivantes",
-        "siguiente",
-        "siguientes",
-        "arriba",
-        "abajo",
-        "следующий",
-        "следующая",
-        "следующее",
-        "следующие",
-        "ниже",
-        "выше",
-    ]
+_POINTER: Final = words_of(
+    "following below above earlier mentioned aforementioned https http www folgende folgenden folgender folgendes "
+    "siehe oben unten dessous dessus suivant suivante suivants suivantes siguiente siguientes arriba abajo "
+    "следующий следующая следующее следующие ниже выше"
 )
 _POINTER_WORDS: Final = frozenset(
     {"see", "section", "figure", "table", "appendix", "follows", "later", "point", "rest", "remainder"}
 )
 _POINTER_PHRASE = re.compile(
-    r"\(see\b|\bas follows|\b(?:see|in) (?:the )?(?:next |previous )?(?:section|figure|table|appendix)|(?:previous|next|this) section|later in|"
-    r"from this point|(?:rest|remainder) of th(?:is|e)\b",
+    r"\(see\b|\bas follows|\b(?:see|in) (?:the )?(?:next |previous )?(?:section|figure|table|appendix)|"
+    r"(?:previous|next|this) section|later in|from this point|(?:rest|remainder) of th(?:is|e)\b",
     re.IGNORECASE,
 )
-_FATES: Final = frozenset(
-    [
-        "rejected",
-        "withdrawn",
-        "deferred",
-        "superseded",
-        "accepted",
-        "approved",
-        "obsolete",
-        "withdrawing",
-        "abandoned",
-        "renumbered",
-        "renamed",
-        "replaced",
-        "extracted",
-        "merged",
-    ]
+_FATES: Final = words_of(
+    "rejected withdrawn deferred superseded accepted approved obsolete withdrawing abandoned renumbered renamed "
+    "replaced extracted merged"
 )
 _OWN_FATE = re.compile(
-    rf"\b(?:this|the) (?:\w+ )?[\w-]+(?: \d+)? (?:has been|was|is|has|should be|will be)(?: \w+)? (?:{'|'.join(sorted(_FATES))})\b",
+    r"\b(?:this|the) (?:\w+ )?[\w-]+(?: \d+)? (?:has been|was|is|has|should be|will be)(?: \w+)? "
+    rf"(?:{'|'.join(sorted(_FATES))})\b",
     re.IGNORECASE,
 )
 _QUOTES: Final = frozenset("“”«»„「」")

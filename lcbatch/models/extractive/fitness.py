@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from .inline import NOTE_HERE
-from .lexicon import Lexicon
+from .lexicon import Lexicon, words_of
 from .markup import Block, looks_like_prose
 from .sentences import ends_inside
 
@@ -56,35 +56,9 @@ _ACRONYM = re.compile(r"[A-Z]{2,6}s?")
 _WORD = re.compile(r"[\w'-]+(?:\.[\w]+)*")
 _PAIRS: Final = (("(", ")"), ("[", "]"), ("“", "”"), ("«", "»"), ("「", "」"))
 
-_NOT_BACK: Final = frozenset(
-    [
-        "that",
-        "its",
-        "their",
-        "his",
-        "her",
-        "such",
-        "both",
-        "each",
-        "it's",
-        "sein",
-        "seine",
-        "ihr",
-        "ihre",
-        "son",
-        "sa",
-        "ses",
-        "leur",
-        "leurs",
-        "su",
-        "sus",
-        "suo",
-        "seu",
-        "sua",
-        "zijn",
-        "hun",
-        "haar",
-    ]
+_NOT_BACK: Final = words_of(
+    "that its their his her such both each it's sein seine ihr ihre son sa ses leur leurs su sus suo seu sua zijn "
+    "hun haar"
 )
 """Words that point back as a sentence's first, and mostly forward or at nothing as its second ("Given that", "In its current
 form"); nor do they name the document itself ("his proposal")."""
@@ -132,7 +106,7 @@ def has_hole(sentence: str, lexicon: Lexicon) -> bool:
 def dangles(sentence: str, lexicon: Lexicon) -> bool:
     """Whether a sentence leans on the one before it: a connective or a word that points back opens it."""
     lowered = sentence[:60].lower()
-    if lexicon.code in {"ja", "zh", "ko"}:
+    if lexicon.code in {"ja", "zh"}:
         return lowered.startswith((*lexicon.connectives, *lexicon.anaphors))
     words = _WORD.findall(lowered)
     if words and words[0] in lexicon.anaphors:

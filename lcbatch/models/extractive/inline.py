@@ -28,7 +28,7 @@ _NOTE = re.compile(
     r"\[\d{1,3}(?:\s*[,-]\s*\d{1,3})*\](?![(\w]))"
 )
 _LINK = re.compile(
-    r"\[([^\[\]]{1,400})\](?:\([^()\s]{0,500}(?:\([^()]*\)[^()]{0,200})?(?:\s+\"[^\"]*\")?\)|\[[^\]]{0,100}\])"
+    r"\[([^\[\]]{0,400})\](?:\([^()\s]{0,500}(?:\([^()]*\)[^()]{0,200})?(?:\s+\"[^\"]*\")?\)|\[[^\]]{0,100}\])"
 )
 _TAG = re.compile(
     r"</?(?:a|abbr|b|big|blockquote|br|center|cite|code|col|dd|del|details|div|dl|dt|em|figure|font|h[1-6]|hr|i|img|ins|kbd|"
@@ -51,6 +51,8 @@ _SPACES = re.compile(r"\s+")
 
 def strip_inline(text: str) -> str:
     """Return `text` without inline markup, in one line, inline code between CODE_OPEN and CODE_CLOSE."""
+    # First, because the patterns below begin with optional space: a long run of it would cost its square.
+    text = _SPACES.sub(" ", text).strip()
     spans: list[str] = []
     if "`" in text:
         text = _quoted(text, spans)

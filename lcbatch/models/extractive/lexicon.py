@@ -34,48 +34,29 @@ class Lexicon:
     """A stop after a number makes an ordinal ("3. Oktober")."""
 
 
+def words_of(text: str) -> frozenset[str]:
+    """Return the words of a list that is written as one string, which reads better than a page of quotation marks."""
+    return frozenset(text.split())
+
+
 def _lexicon(
     code: str, names: str, *, stop: str = "", abbr: str = "", lean: str = "", point: str = "", me: str = ""
 ) -> Lexicon:
     leaning = tuple(part.strip() for part in lean.split(",") if part.strip())
     return Lexicon(
         code=code,
-        names=frozenset(names.split()),
-        stopwords=frozenset(stop.split()),
-        abbreviations=frozenset(abbr.split()),
+        names=words_of(names),
+        stopwords=words_of(stop),
+        abbreviations=words_of(abbr),
         connectives=leaning,
         openings=tuple(f"{connective} " for connective in leaning),
-        anaphors=frozenset(point.split()),
-        selves=frozenset(me.split()),
+        anaphors=words_of(point),
+        selves=words_of(me),
         ordinal_stop=code in {"de", "nl", "sv", "pl"},
     )
 
 
-UNIVERSAL_ABBREVIATIONS: Final = frozenset(
-    [
-        "dr",
-        "mr",
-        "mrs",
-        "ms",
-        "prof",
-        "st",
-        "vs",
-        "cf",
-        "al",
-        "ca",
-        "fig",
-        "figs",
-        "eq",
-        "vol",
-        "ed",
-        "eds",
-        "pp",
-        "p",
-        "nr",
-        "dipl",
-        "ing",
-    ]
-)
+UNIVERSAL_ABBREVIATIONS: Final = words_of("dr mr mrs ms prof st vs cf al ca fig figs eq vol ed eds pp p nr dipl ing")
 
 LANGUAGES: Final[dict[str, Lexicon]] = {
     lexicon.code: lexicon

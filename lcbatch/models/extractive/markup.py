@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from .frontmatter import cut_frame, cut_header, html_to_text, normalise
 from .inline import CODE_OPEN, CODE_SPAN, strip_inline
+from .lexicon import words_of
 
 Kind = Literal["prose", "item", "quote", "line", "heading"]
 """`line` is a short line alone that may be a heading of plain text; `heading` is marked as one."""
@@ -38,49 +39,25 @@ class Document:
 
 _FENCE = re.compile(r"^ {0,12}(?:[-*+] |\d+[.)] )?(`{3,}|~{3,})([^`]*)$")
 _ADORNMENT = re.compile(r"^([!-/:-@\[-`{-~])\1{2,}$")
-_ATX = re.compile(r"^ {0,3}(#{1,6})(?:[ \t]+(.*?))?[ \t]*#*$")
+_ATX = re.compile(r"^ {0,3}#{1,6}(?:[ \t]+(.*))?$")
 _ITEM = re.compile(r"^( *)([-*+•‣◦–] +|\(?(?:\d{1,3}|[a-zA-Z#]|[ivxlc]{1,5})[.)] +)(?=\S)")
 _EXPLICIT = re.compile(r"^( *)\.\.(?: +|$)(.*)$")
 _DIRECTIVE = re.compile(r"^(?:\|[^|]+\| +)?([A-Za-z][\w+.:-]*?) ?::(?: +(.*))?$")
 _FIELD = re.compile(r"^ *:[A-Za-z][^:`]{0,60}:(?:\s|$)")
 _REFERENCE = re.compile(r"^ *\[[^\]]{1,60}\](?::\s|\s+(?=\S)(?!\())")
 _DOCTEST = re.compile(r"^ *(?:>>>|\.\.\. |\$ |In \[\d+\]:)")
-_PIPE_ROW = re.compile(r"^ *\|.*\||^ *\|? *:?-{2,}:? *\|")
+_PIPE_ROW = re.compile(r"^ *\|.*\||^ *(?:\| *)?:?-{2,}:? *\|")
 _GRID = re.compile(r"^ *(?:\+[-=+:]{2,}\+|={2,}(?: +={2,})+|-{2,}(?: +-{2,})+) *$")
 _LINE_BLOCK = re.compile(r"^ *\| ")
-_QUOTE = re.compile(r"^ {0,3}> ?")
+_QUOTE = re.compile(r"^(?: {0,3}> ?)+")
 _BLANK_ENDED = re.compile(r"[.!?:;…。！？؟।,][\"'”’»)\]*_`]*$")
 _CODE_SIGNS = re.compile(r"[{}=<>|\\@#$^~_]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _LETTER = re.compile(r"[^\W\d_]")
 
-PROSE_DIRECTIVES: Final = frozenset(
-    [
-        "note",
-        "warning",
-        "important",
-        "tip",
-        "hint",
-        "caution",
-        "attention",
-        "danger",
-        "admonition",
-        "topic",
-        "versionadded",
-        "versionchanged",
-        "deprecated",
-        "function",
-        "method",
-        "class",
-        "module",
-        "attribute",
-        "data",
-        "exception",
-        "epigraph",
-        "compound",
-        "container",
-        "rubric",
-    ]
+PROSE_DIRECTIVES: Final = words_of(
+    "note warning important tip hint caution attention danger admonition topic versionadded versionchanged "
+    "deprecated function method class module attribute data exception epigraph compound container rubric"
 )
 """Directives whose body is text; the body of any other one (code, image, table, raw, contents) is not."""
 
@@ -88,7 +65,15 @@ CODE_SIGN_SHARE: Final = 0.03
 """Above three signs in a hundred characters text is code or a formula; brackets and slashes are no such signs."""
 
 LETTER_SHARE: Final = 0.6
+"""Text has at least this share of letters among its characters that are not spaces; tables and figures have less."""
+
 HEADING_WORDS: Final = 12
+HEADING_CHARS: Final = 100
+"""A line alone that is no longer, and has no stop, is taken for a heading of plain text."""
+
+MAX_DEPTH: Final = 12
+"""Directives nested deeper than this are left out: each level costs Python a stack frame or two."""
+
 LITERAL_INDENT: Final = 4
 """Markdown's depth of indented code; reStructuredText announces its own by `::`."""
 
@@ -140,10 +125,11 @@ def _indent(line: str) -> int:
 class _Reader:
     """One pass over the lines of a document; owns its place, the heading above and the depth of the list around it."""
 
-    def __init__(self, lines: list[str], heading: str = "") -> None:
+    def __init__(self, lines: list[str], heading: str = "", depth: int = 0) -> None:
         self._lines = lines
         self._at = 0
         self._heading = heading
+        self._depth = depth
         self._content_indent = 0
         self._literal_above: int | None = None
 
@@ -187,14 +173,18 @@ class _Reader:
         self._at += 1
         body = self._skip_deeper(len(found.group(1)))
         self._literal_above = None
-        if directive is None or directive.group(1).rpartition(":")[2].lower() not in PROSE_DIRECTIVES:
+        if (
+            directive is None
+            or self._depth == MAX_DEPTH
+            or directive.group(1).rpartition(":")[2].lower() not in PROSE_DIRECTIVES
+        ):
             return
-        depth = min((_indent(line) for line in body if line.strip()), default=0)
-        lines = [line[depth:] for line in body]
+        margin = min((_indent(line) for line in body if line.strip()), default=0)
+        lines = [line[margin:] for line in body]
         first = directive.group(2) or ""
-        if first and looks_like_prose(first) and _LETTER.search(first) and " " in first:
+        if " " in first and looks_like_prose(first):
             lines.insert(0, first)
-        yield from _Reader(lines, self._heading).blocks()
+        yield from _Reader(lines, self._heading, self._depth + 1).blocks()
 
     def _take_chunk(self) -> list[str]:
         """The lines up to the next blank one, fence or directive."""
@@ -216,14 +206,15 @@ class _Reader:
             return
         if _QUOTE.match(lines[0]):
             quoted = [_QUOTE.sub("", line) for line in lines]
-            yield from (Block("quote", b.text, b.heading) for b in _Reader(quoted, self._heading).blocks())
+            inner = _Reader(quoted, self._heading, self._depth + 1)
+            yield from (Block("quote", block.text, block.heading) for block in inner.blocks())
             return
         yield from self._paragraphs(lines)
 
     def _cut_heading(self, lines: list[str]) -> tuple[list[str], str]:
         """Split a marked heading off the front of a chunk: `# Title`, or a title with a line of signs beneath it."""
         if atx := _ATX.match(lines[0]):
-            return lines[1:], strip_inline(atx.group(2) or "")
+            return lines[1:], strip_inline((atx.group(1) or "").rstrip(" #"))
         stripped = [line.strip() for line in lines[:3]]
         if _ADORNMENT.match(stripped[0]):
             overlined = len(stripped) == 3 and stripped[2] == stripped[0]  # noqa: PLR2004 - line, title, line
@@ -281,7 +272,12 @@ class _Reader:
     def _block(self, text: str, *, single: bool, item: bool) -> Block:
         if item:
             return Block("item", text, self._heading)
-        if single and len(text.split()) <= HEADING_WORDS and len(text) <= 100 and not _BLANK_ENDED.search(text):  # noqa: PLR2004 - a line
+        if (
+            single
+            and len(text.split()) <= HEADING_WORDS
+            and len(text) <= HEADING_CHARS
+            and not _BLANK_ENDED.search(text)
+        ):
             self._heading = text
             return Block("line", text, text)
         return Block("prose", text, self._heading)

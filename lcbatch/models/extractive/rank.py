@@ -20,7 +20,7 @@ Vector = dict[int, float]
 DAMPING: Final = 0.15
 """Share of the walk that jumps by the prior instead of along a similarity; Erkan & Radev's value, PageRank's too."""
 
-TOLERANCE: Final = 1e-4
+TOLERANCE: Final = 1e-3
 """The walk ends when the ranks, which sum to 1, change by less than this in sum."""
 
 MAX_STEPS: Final = 60

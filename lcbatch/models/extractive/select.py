@@ -49,10 +49,10 @@ def choose(candidates: Sequence[Candidate], words: float, relevance: float = REL
     """
     order = sorted(range(len(candidates)), key=lambda i: (-candidates[i].score, i))
     selection = _Selection(candidates, words, relevance)
-    selection.fill(sorted(order[:POOL]))
-    selection.fill(order[POOL:])
+    selection.fill(order[:POOL])
+    selection.top_up(order[POOL:])
     if selection.words * 2 < words:
-        selection.fill(order, alone=True)
+        selection.top_up(order, alone=True)
     if not selection.chosen:
         # Nothing fits: the sentence that says most for its length.
         return [min(order, key=lambda i: (-candidates[i].score / candidates[i].words, i))]
@@ -70,25 +70,37 @@ class _Selection:
         self.chosen: set[int] = set()
         self.words = 0.0
 
-    def fill(self, pool: Sequence[int], *, alone: bool = False) -> None:
-        """Take the best of `pool`, each with the sentences that it leans on, until the length is reached or nothing fits.
-
-        `alone` takes sentences without what they lean on: better than a summary of half the length.
-        """
-        groups = {i: (i,) if alone else self._with_support(i) for i in pool}
-        likeness = {
-            i: max((self._likeness(i, j) for j in self.chosen), default=0.0) for group in groups.values() for i in group
-        }
+    def fill(self, pool: Sequence[int]) -> None:
+        """Take the best of `pool` by MMR, with what it leans on, until the length is reached or nothing fits."""
+        groups = [self._with_support(i) for i in pool]
+        likeness = {i: 0.0 for group in groups for i in group}
         while self.words < self._enough:
-            fitting = (self._missing(group) for group in groups.values())
+            fitting = (self._missing(group) for group in groups)
             best = max(
-                (g for g in fitting if self._fits(g, likeness)), key=lambda g: self._worth(g, likeness), default=None
+                (group for group in fitting if self._fits(group) and all(likeness[i] <= REDUNDANT for i in group)),
+                key=lambda group: self._worth(group, likeness),
+                default=None,
             )
             if best is None:
                 return
-            self.chosen.update(best)
-            self.words += sum(self._candidates[i].words for i in best)
+            self._take(best)
             likeness = {i: max(before, *(self._likeness(i, j) for j in best)) for i, before in likeness.items()}
+
+    def top_up(self, order: Sequence[int], *, alone: bool = False) -> None:
+        """Take what fits and says something new, in order of score: linear, for the long tail and for long summaries.
+
+        `alone` takes sentences without what they lean on: better than a summary of half the length.
+        """
+        for i in order:
+            if self.words >= self._enough:
+                return
+            group = self._missing((i,) if alone else self._with_support(i))
+            if self._fits(group) and all(self._likeness(i, j) <= REDUNDANT for i in group for j in self.chosen):
+                self._take(group)
+
+    def _take(self, group: tuple[int, ...]) -> None:
+        self.chosen.update(group)
+        self.words += sum(self._candidates[i].words for i in group)
 
     def _with_support(self, i: int) -> tuple[int, ...]:
         """Return `i` with the chain of sentences before it that it leans on; () where the chain has no firm end."""
@@ -102,10 +114,8 @@ class _Selection:
     def _missing(self, group: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(i for i in group if i not in self.chosen)
 
-    def _fits(self, group: tuple[int, ...], likeness: dict[int, float]) -> bool:
-        if not group or self.words + sum(self._candidates[i].words for i in group) > self._limit:
-            return False
-        return all(likeness[i] <= REDUNDANT for i in group)
+    def _fits(self, group: tuple[int, ...]) -> bool:
+        return bool(group) and self.words + sum(self._candidates[i].words for i in group) <= self._limit
 
     def _worth(self, group: tuple[int, ...], likeness: dict[int, float]) -> float:
         """MMR of a sentence; of a group the mean, so that weak support makes a strong sentence dearer."""

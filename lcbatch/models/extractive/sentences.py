@@ -7,50 +7,32 @@ after it. The rules are those on which Kiss & Strunk's Punkt (2006) rests, with 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from typing import Final
 
 from .inline import CODE_CLOSE, CODE_OPEN, NOTE_HERE
-from .lexicon import UNIVERSAL_ABBREVIATIONS, Lexicon
+from .lexicon import UNIVERSAL_ABBREVIATIONS, Lexicon, words_of
 
 _CLOSERS = "\"'”’»›)\\]」』）】》" + CODE_CLOSE + NOTE_HERE
 _OPENERS = "\"'“‘«‹„‚([¿¡「『（【《—–-" + CODE_OPEN
 
 # Western stops need a space after them, full-width ones, the danda and the Arabic stops do not.
 _STOP = re.compile(
-    f"(?:[.!?…]+[{_CLOSERS}]*(?:[ \u00a0\u202f]»)?(?=\\s|$)|[。！？｡︒]+[{_CLOSERS}]*|[؟۔।॥]+[{_CLOSERS}]*)"
+    f"(?:(?<![.!?…])[.!?…]+[{_CLOSERS}]*(?:[ \u00a0\u202f]»)?(?=\\s|$)|[。！？｡︒]+[{_CLOSERS}]*|[؟۔।॥]+[{_CLOSERS}]*)"
 )
-_GREEK_STOP = re.compile(f"(?:[.!?…;\u037e]+[{_CLOSERS}]*(?=\\s|$))")
+_GREEK_STOP = re.compile(f"(?:(?<![.!?…;\u037e])[.!?…;\u037e]+[{_CLOSERS}]*(?=\\s|$))")
 _LAST_WORD = re.compile(r"[^\s(\[{\"'“‘«„—]+$")
 _CODE_SPAN = re.compile(f"{CODE_OPEN}[^{CODE_CLOSE}]*{CODE_CLOSE}")
 
-_MAY_END: Final = frozenset(
-    [
-        "etc",
-        "inc",
-        "ltd",
-        "co",
-        "corp",
-        "usw",
-        "u.s",
-        "u.k",
-        "a.m",
-        "p.m",
-        "jr",
-        "sr",
-        "т.д",
-        "т.п",
-        "κλπ",
-        "κ.λπ",
-        "enz",
-        "osv",
-        "itd",
-        "itp",
-    ]
-)
+_MAY_END: Final = words_of("etc inc ltd co corp usw u.s u.k a.m p.m jr sr т.д т.п κλπ κ.λπ enz osv itd itp")
 """Abbreviations that often stand at a sentence's end."""
 
 MAX_ORDINAL_DIGITS: Final = 2
 """German "3. Oktober" and "19. Jahrhundert"; a longer number before a stop is a year or an amount and may end a sentence."""
+
+
+LONGEST_WORD: Final = 40
+"""How far back the word before a stop is looked for; no abbreviation is longer."""
 
 
 def split_sentences(text: str, lexicon: Lexicon) -> list[str]:
@@ -63,13 +45,19 @@ def split_sentences(text: str, lexicon: Lexicon) -> list[str]:
     sentences: list[str] = []
     start = 0
     for stop in stops.finditer(text):
-        if any(begin < stop.start() < end - 1 for begin, end in code):
+        if _in_code(stop.start(), code):
             continue
         if _ends(text, start, stop, lexicon):
             sentences.append(text[start : stop.end()].strip())
             start = stop.end()
     sentences.append(text[start:].strip())
     return [sentence for sentence in sentences if sentence]
+
+
+def _in_code(at: int, code: list[tuple[int, int]]) -> bool:
+    """Whether a stop stands inside inline code, before its last character; the spans are in order."""
+    place = bisect_right(code, (at,)) - 1
+    return place >= 0 and at < code[place][1] - 1
 
 
 def _ends(text: str, start: int, stop: re.Match[str], lexicon: Lexicon) -> bool:
@@ -87,7 +75,7 @@ def _ends(text: str, start: int, stop: re.Match[str], lexicon: Lexicon) -> bool:
 
 def _is_inner_stop(before: str, after: str, lexicon: Lexicon) -> bool:
     """Whether a full stop after `before` belongs to its last word."""
-    found = _LAST_WORD.search(before)
+    found = _LAST_WORD.search(before[-LONGEST_WORD:])
     word = found.group() if found else ""
     lowered = word.lower()
     if word == before and (word.isdigit() or len(word) == 1):

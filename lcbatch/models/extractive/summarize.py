@@ -13,13 +13,16 @@ from .language import count_words, lexicon_for, terms
 from .lexicon import Lexicon
 from .markup import Block, Document, strip_markup
 from .rank import Vector, centrality, cosine, lexrank, tfidf
-from .select import RELEVANCE, Candidate, choose
+from .select import OVERRUN, RELEVANCE, Candidate, choose
 from .sentences import split_sentences
 
 DEFAULT_WORDS: Final = 120
 
 FOCUS_DAMPING: Final = 0.8
 """With a focus the walk jumps this often to sentences that share its words; Otterbacher et al. found 0.8 to 0.95 best."""
+
+MAX_WORD_CHARS: Final = 20
+"""A document with more characters than this for each word wanted is surely longer than wanted: its words need no counting."""
 
 _UNSPACED: Final = frozenset({"ja", "zh"})
 _NO_WEIGHTS: Final = Weights()
@@ -81,31 +84,43 @@ def summarize_with(
     document = strip_markup(text)
     lexicon = lexicon_for(language, " ".join(block.text for block in document.blocks[:200]))
     sentences = _readable(document, lexicon, words, weights)
+    if sum(sentence.words for sentence in sentences) <= words * OVERRUN:
+        return _joined(sentences, lexicon)
     vectors = tfidf(
         [*(sentence.terms for sentence in sentences), terms(document.title, lexicon), terms(focus or "", lexicon)]
     )
     scores = _scores(sentences, vectors, weights)
     candidates = _candidates(sentences, vectors, scores)
-    chosen = [sentences[i].text for i in choose(candidates, words, relevance)]
-    return ("" if lexicon.code in _UNSPACED else " ").join(chosen)
+    return _joined([sentences[i] for i in choose(candidates, words, relevance)], lexicon)
+
+
+def _joined(sentences: Sequence[_Sentence], lexicon: Lexicon) -> str:
+    return ("" if lexicon.code in _UNSPACED else " ").join(sentence.text for sentence in sentences)
 
 
 def _readable(document: Document, lexicon: Lexicon, words: int, weights: Weights) -> list[_Sentence]:
-    """Return the sentences that a summary may take; where whole ones are too few for half its length, any prose.
+    """Return the sentences that a summary may take: the whole and quotable ones.
 
-    Raises NoProseError when there is none.
+    Any prose at all where those are too few for half the length, or where the prose is no longer than what is wanted: a
+    short note must not lose the "Call me." at its end. Raises NoProseError when there is none.
     """
     blocks = [block for block in document.blocks if block.kind not in {"heading", "line"} and not is_apparatus(block)]
-    strict = list(_sentences(blocks, lexicon, weights, strict=True))
-    if strict and sum(sentence.words for sentence in strict) * 2 >= words:
-        return strict
+    if not _is_short(blocks, words):
+        strict = list(_sentences(blocks, lexicon, weights, strict=True))
+        if strict and sum(sentence.words for sentence in strict) * 2 >= words:
+            return strict
     unheaded = [block for block in document.blocks if block.kind != "heading"]
-    found = list(_sentences(blocks, lexicon, weights, strict=False)) or list(
-        _sentences(unheaded, lexicon, weights, strict=False)
-    )
-    if not found:
-        raise NoProseError
-    return found
+    for some in (blocks, unheaded):
+        if found := list(_sentences(some, lexicon, weights, strict=False)):
+            return found
+    raise NoProseError
+
+
+def _is_short(blocks: Sequence[Block], words: int) -> bool:
+    """Whether all the prose fits into the length that is wanted."""
+    if sum(len(block.text) for block in blocks) > words * MAX_WORD_CHARS:
+        return False
+    return sum(count_words(block.text) for block in blocks) <= words * OVERRUN
 
 
 def _sentences(blocks: Sequence[Block], lexicon: Lexicon, weights: Weights, *, strict: bool) -> Iterator[_Sentence]:

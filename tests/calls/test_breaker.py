@@ -1,0 +1,132 @@
+"""Outages in virtual time: rows wait, probes are few, and a wrong address is said at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from lcbatch.calls.breaker import Breaker, BreakerPolicy, ProviderDown, breaker
+from lcbatch.calls.concurrency import ConcurrencyPolicy, Slots, concurrency
+from lcbatch.calls.retry import RetryPolicy, retry
+from lcbatch.errors import CallFailed, Failure, Kind
+from lcbatch.events import Event, Notice
+from lcbatch.execute.virtual_time import run_virtual
+from lcbatch.ports import Call
+from lcbatch.records import Reply, Request
+
+_REPLY = Reply("x", {}, "m")
+
+
+class _Provider:
+    """Answers in about a second, but for the times when it is down or the share of calls that it fails."""
+
+    def __init__(
+        self, *, down: tuple[float, float] = (0.0, 0.0), share: float = 0.0, kind: Kind = Kind.CONNECTION
+    ) -> None:
+        self.sent_s: list[float] = []
+        self.answered_s: list[float] = []
+        self._down = down
+        self._share = share
+        self._kind = kind
+        self._dice = random.Random(11)  # noqa: S311 - latencies
+
+    async def __call__(self, request: Request) -> Reply:  # noqa: ARG002 - a Call by its shape
+        loop = asyncio.get_running_loop()
+        self.sent_s.append(loop.time())
+        if self._down[0] <= loop.time() < self._down[1] or self._dice.random() < self._share:
+            await asyncio.sleep(0.01)
+            raise CallFailed(Failure(self._kind, "no", status=None if self._kind is Kind.CONNECTION else 500))
+        await asyncio.sleep(self._dice.lognormvariate(-0.125, 0.5))
+        self.answered_s.append(loop.time())
+        return _REPLY
+
+
+def _stack(provider: Call, policy: BreakerPolicy, said: list[Event]) -> Call:
+    loop = asyncio.get_running_loop()
+    slots = Slots(ConcurrencyPolicy(most=40), clock=loop.time, emit=said.append, resize=lambda _: None)
+    gate = Breaker(policy, clock=loop.time, emit=said.append)
+    dice = random.Random(5)  # noqa: S311 - jitter
+    again = retry(RetryPolicy(uniform=dice.uniform), clock=loop.time, sleep=asyncio.sleep, emit=lambda _: None)
+    return again(concurrency(slots, loop.time)(breaker(gate, policy)(provider)))
+
+
+async def _rows(call: Call, rows: int, callers: int) -> list[Failure]:
+    """Run so many rows; the failures."""
+    numbers = iter(range(rows))
+    failures: list[Failure] = []
+
+    async def caller() -> None:
+        for _ in numbers:
+            try:
+                await call(Request([]))
+            except CallFailed as error:
+                failures.append(error.failure)
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return failures
+
+
+@pytest.mark.parametrize("kind", [Kind.CONNECTION, Kind.SERVER])
+@pytest.mark.parametrize("callers", [1, 80])
+def test_ten_minutes_down_fail_no_row_and_cost_few_probes(kind: Kind, callers: int) -> None:
+    async def main() -> None:
+        provider = _Provider(down=(300.0, 900.0), kind=kind)
+        said: list[Event] = []
+        call = _stack(provider, BreakerPolicy(hopeful=False), said)
+        assert await _rows(call, 600 * callers, callers) == []
+        probes = [moment for moment in provider.sent_s if 310.0 <= moment < 900.0]
+        assert 8 <= len(probes) <= 60
+        before = sum(200.0 <= moment < 300.0 for moment in provider.answered_s)
+        after = sum(960.0 <= moment < 1060.0 for moment in provider.answered_s)
+        assert after >= 0.8 * before
+        assert [type(event) for event in said if isinstance(event, Notice)] == [Notice, Notice]
+
+    run_virtual(main())
+
+
+def test_a_third_of_all_calls_failing_costs_retries_and_no_row() -> None:
+    async def main() -> None:
+        provider = _Provider(share=0.3, kind=Kind.SERVER)
+        failures = await _rows(_stack(provider, BreakerPolicy(hopeful=False), []), 3000, 80)
+        assert len(provider.sent_s) <= 1.6 * 3000
+        assert len(failures) <= 0.005 * 3000
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("kind", [Kind.CONNECTION, Kind.BAD_BODY])
+def test_a_wrong_address_is_said_after_the_first_tries(kind: Kind) -> None:
+    async def main() -> None:
+        provider = _Provider(share=1.0, kind=kind)
+        failures = await _rows(_stack(provider, BreakerPolicy(hopeful=False), []), 100, 40)
+        assert len(provider.sent_s) <= 4
+        assert {failure.kind for failure in failures} == {kind}
+        assert asyncio.get_running_loop().time() < 10.0
+
+    run_virtual(main())
+
+
+def test_an_outage_without_end_is_given_up() -> None:
+    async def main() -> None:
+        provider = _Provider(down=(60.0, 1e9))
+        call = _stack(provider, BreakerPolicy(hopeful=True, outage_timeout_s=1800.0), [])
+        failures = await _rows(call, 4000, 20)
+        assert failures
+        assert 1800.0 <= asyncio.get_running_loop().time() < 2000.0
+
+    run_virtual(main())
+
+
+def test_giving_up_is_final() -> None:
+    policy = BreakerPolicy(hopeful=False)
+    for _ in range(3):
+        policy.faulted(Failure(Kind.CONNECTION, "refused"), 0.0)
+
+    async def main() -> None:
+        gate = Breaker(policy, clock=lambda: 0.0, emit=lambda _: None)
+        with pytest.raises(ProviderDown):
+            await gate.passed()
+
+    run_virtual(main())

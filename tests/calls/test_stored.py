@@ -1,0 +1,143 @@
+"""Answers that were paid for are kept before anybody sees them, and given back without a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from lcbatch.calls.stored import stored
+from lcbatch.errors import CallFailed, Failure, Kind
+from lcbatch.execute.virtual_time import run_virtual
+from lcbatch.ports import Call
+from lcbatch.records import Reply, Request, RowScope, Usage, current_row
+from lcbatch.testing import MemoryReplies, ScriptedCall, make_row
+
+_HELLO = Request([{"role": "user", "content": "hello"}])
+
+
+def request(text: str, **params: Any) -> Request:
+    return Request([{"role": "user", "content": text}], params)
+
+
+def in_row(ordinal: int, call: Call, row: Callable[[Call], Awaitable[Any]]) -> RowScope:
+    """Run one row's calls; what it was charged."""
+    scope = RowScope(make_row(ordinal), 0.0)
+
+    async def work() -> None:
+        current_row.set(scope)
+        await row(call)
+
+    run_virtual(work())
+    return scope
+
+
+async def twice(call: Call) -> list[str]:
+    return [(await call(_HELLO)).text, (await call(_HELLO)).text]
+
+
+def test_equal_requests_of_one_row_are_different_calls() -> None:
+    inner, replies = ScriptedCall(["first", "second"]), MemoryReplies()
+    answers: list[str] = []
+
+    async def row(call: Call) -> None:
+        answers.extend(await twice(call))
+
+    in_row(0, stored(replies)(inner), row)
+    in_row(0, stored(replies)(inner), row)
+
+    assert answers == ["first", "second"] * 2
+    assert len(inner.requests) == 2, "the second run of the row is answered from the store"
+
+
+def test_equal_requests_at_once_are_told_apart_too() -> None:
+    inner = ScriptedCall(["a", "b"], latency_s=1.0)
+
+    async def row(call: Call) -> None:
+        await asyncio.gather(call(_HELLO), call(_HELLO))
+
+    replies = MemoryReplies()
+    in_row(0, stored(replies)(inner), row)
+
+    assert sorted(reply.text for reply in replies.kept.values()) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("ordinal", "other", "chain"),
+    [
+        pytest.param(1, request("hello"), b"chain", id="another row"),
+        pytest.param(0, request("hello!"), b"chain", id="another text"),
+        pytest.param(0, request("hello", temperature=1), b"chain", id="another parameter"),
+        pytest.param(0, request("hello"), b"changed", id="another chain"),
+    ],
+)
+def test_nobody_gets_the_answer_to_another_call(ordinal: int, other: Request, chain: bytes) -> None:
+    inner, replies = ScriptedCall(["first", "second"]), MemoryReplies()
+    in_row(0, stored(replies)(inner), lambda call: call(request("hello")))
+    replies.chain_fingerprint = chain
+
+    in_row(ordinal, stored(replies)(inner), lambda call: call(other))
+
+    assert len(inner.requests) == 2
+
+
+def test_the_order_of_keys_makes_no_other_request() -> None:
+    inner, replies = ScriptedCall(["first"]), MemoryReplies()
+    in_row(0, stored(replies)(inner), lambda call: call(Request([{"role": "user", "content": "x"}], {"a": 1, "b": 2})))
+    in_row(0, stored(replies)(inner), lambda call: call(Request([{"content": "x", "role": "user"}], {"b": 2, "a": 1})))
+
+    assert len(inner.requests) == 1
+
+
+def test_a_reply_is_kept_before_its_caller_sees_it() -> None:
+    replies = MemoryReplies()
+
+    async def row(call: Call) -> None:
+        reply = await call(_HELLO)
+        assert list(replies.kept.values()) == [reply]
+        raise CallFailed(Failure(Kind.PARSE, "the parser fails on a paid answer"))
+
+    with pytest.raises(CallFailed):
+        in_row(0, stored(replies)(ScriptedCall(["paid"])), row)
+    assert len(replies.kept) == 1
+
+
+def test_a_failure_keeps_nothing_and_charges_nothing() -> None:
+    replies = MemoryReplies()
+    scope = RowScope(make_row(0), 0.0)
+    call = stored(replies)(ScriptedCall([Failure(Kind.SERVER, "no")]))
+
+    async def work() -> None:
+        current_row.set(scope)
+        with pytest.raises(CallFailed):
+            await call(_HELLO)
+
+    run_virtual(work())
+
+    assert replies.kept == {}
+    assert scope.account.calls == 0
+
+
+def test_a_row_is_charged_for_its_calls_stored_ones_too() -> None:
+    priced = [
+        Reply("a", {}, "m", "stop", Usage(10, 2), cost_usd=0.5, attempts=2),
+        Reply("b", {}, "m2", "length", Usage(1, 1), cost_usd=0.25),
+    ]
+    inner, replies = ScriptedCall(priced), MemoryReplies()
+
+    scopes = [in_row(0, stored(replies)(inner), twice) for _ in range(2)]
+
+    for scope in scopes:
+        account = scope.account
+        assert (account.calls, account.attempts, account.usage) == (2, 3, Usage(11, 3))
+        assert (account.cost_usd, account.model, account.finish_reason) == (0.75, "m2", "length")
+        assert scope.last_reply is not None
+        assert scope.last_reply[1] == "b"
+
+
+def test_one_unknown_price_makes_the_row_s_cost_unknown() -> None:
+    inner = ScriptedCall([Reply("a", {}, "m", cost_usd=None), Reply("b", {}, "m", cost_usd=0.25)])
+
+    assert in_row(0, stored(MemoryReplies())(inner), twice).account.cost_usd is None
