@@ -13,7 +13,7 @@ from lcbatch import pipeline
 from lcbatch.errors import CONTINUABLE, Kind, LcbatchError, RowsFailed, TimeIsUp, exit_code_of
 from lcbatch.events import InputSize, Notice, RunFinished, RunStarted
 from lcbatch.execute.local import LocalExecutor
-from lcbatch.execute.shutdown import Shutdown, on_time
+from lcbatch.execute.shutdown import Patience, Shutdown, on_time
 from lcbatch.job import SUMMARIZE, Job
 from lcbatch.models import LoadedModel
 from lcbatch.observers import make_observer
@@ -109,7 +109,8 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
     stats = Stats(max_rows=job.run.limit)
     fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
     executor = LocalExecutor(bounds_of(job).rows, fanout.emit)
-    around = Surroundings(world.env, world.clock, fanout.emit, executor.resize)
+    patience = Patience()
+    around = Surroundings(world.env, world.clock, fanout.emit, executor.resize, patience.wait, patience.sleep)
     sinks = [
         open_sink(job.output, task=job.task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)
     ]
@@ -136,7 +137,7 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
         fanout=fanout,
         stats=stats,
         executor=executor,
-        shutdown=Shutdown(executor, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep),
+        shutdown=Shutdown(executor, patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep),
     )
 
 

@@ -19,6 +19,9 @@ Clock: TypeAlias = Callable[[], float]
 
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
+Wait: TypeAlias = Callable[[Awaitable[None]], Awaitable[None]]
+"""Waits for something that costs nothing to give up (a turn, a pause): cancelled when the run is to stop."""
+
 Emit: TypeAlias = Callable[[Event], None]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 import time
@@ -21,7 +20,7 @@ from lcbatch.chains.custom import load_custom
 from lcbatch.errors import CallFailed, Failure, Kind, UsageError
 from lcbatch.job import EXTRACTIVE, SUMMARIZE, Job
 from lcbatch.models import LoadedModel, load_model
-from lcbatch.ports import Call, Chain, Clock, DocumentReader, Emit, Replies, Work
+from lcbatch.ports import Call, Chain, Clock, DocumentReader, Emit, Replies, Sleep, Wait, Work
 from lcbatch.records import Account, Done, Failed, Outcome, Row, RowScope, current_row
 
 _EMBEDDED_CALLS = 4
@@ -53,7 +52,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the wiring takes from outside: time, the environment, whom to tell, how to widen the window of rows.
+    """What the wiring takes from outside: time, the environment, whom to tell, how to widen the window of rows, how to wait.
 
     `hopeful` says that the provider has answered in an earlier run.
     """
@@ -62,6 +61,8 @@ class Surroundings:
     clock: Clock
     emit: Emit
     resize: Callable[[int], None]
+    wait: Wait
+    sleep: Sleep
     hopeful: bool = False
 
 
@@ -119,7 +120,7 @@ def _stack(job: Job, model: LoadedModel, replies: Replies, around: Surroundings)
     The breaker stands inside concurrency, so that a call which waited for its slot does not go out into an outage.
     """
     policy = RetryPolicy(max_wait_s=job.run.max_wait, uniform=random.uniform)
-    again = retry(policy, clock=around.clock, sleep=asyncio.sleep, emit=around.emit)
+    again = retry(policy, clock=around.clock, sleep=around.sleep, emit=around.emit)
     attempt = direct(
         model.chat,
         label=model.label,
@@ -134,13 +135,14 @@ def _stack(job: Job, model: LoadedModel, replies: Replies, around: Surroundings)
         clock=around.clock,
         emit=around.emit,
         resize=lambda calls: around.resize(_ROWS_PER_CALL * calls),
+        wait=around.wait,
     )
     limits = RateLimits(rpm=job.run.rpm, tpm=job.run.tpm)
     if model.listen is not None:
         model.listen(lambda headers: limits.heard(headers, around.clock(), time.time()))
-    paced = rate(limits, clock=around.clock, sleep=asyncio.sleep)
+    paced = rate(limits, clock=around.clock, sleep=around.sleep)
     outages = BreakerPolicy(hopeful=around.hopeful, outage_timeout_s=job.run.outage_timeout)
-    gate = Breaker(outages, clock=around.clock, emit=around.emit)
+    gate = Breaker(outages, clock=around.clock, emit=around.emit, wait=around.wait)
     held = concurrency(slots, around.clock)
     return stored(replies)(again(held(breaker(gate, outages)(paced(attempt)))))
 

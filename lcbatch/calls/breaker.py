@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import Notice
-from lcbatch.ports import Call, Clock, Emit, Layer
+from lcbatch.ports import Call, Clock, Emit, Layer, Wait
 from lcbatch.records import Reply, Request
 
 _DOWN = frozenset({Kind.CONNECTION, Kind.SERVER})
@@ -72,12 +72,18 @@ class BreakerPolicy:
         if self.open_since_s is not None:
             self._probe_failed(failure, now_s)
             return False
+        if not self.hopeful and failure.kind in _NEVER_UP:
+            self._open(now_s)
+            return False
         silent = self._last_success_s is None or now_s - self._last_success_s >= _SILENCE_TO_OPEN_S
         if failure.kind not in _DOWN or self._in_a_row < _FAULTS_TO_OPEN or not silent:
             return False
+        self._open(now_s)
+        return True
+
+    def _open(self, now_s: float) -> None:
         self.open_since_s = now_s
         self.next_probe_s = now_s + self._probe_wait_s
-        return True
 
     def _probe_failed(self, failure: Failure, now_s: float) -> None:
         if now_s < self.next_probe_s:
@@ -96,10 +102,11 @@ class BreakerPolicy:
 class Breaker:
     """The shell around the policy: holds calls while the provider is down, lets one through as a probe."""
 
-    def __init__(self, policy: BreakerPolicy, *, clock: Clock, emit: Emit) -> None:
+    def __init__(self, policy: BreakerPolicy, *, clock: Clock, emit: Emit, wait: Wait) -> None:
         self._policy = policy
         self._clock = clock
         self._emit = emit
+        self._wait = wait
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -109,7 +116,7 @@ class Breaker:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             self._set_timer()
-            await turn
+            await self._wait(turn)
             if self._policy.open_since_s is not None:
                 break  # this call is the probe
         if self._policy.gave_up is not None:

@@ -15,7 +15,7 @@ from enum import Enum
 
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import LimitChanged
-from lcbatch.ports import Call, Clock, Emit, Layer
+from lcbatch.ports import Call, Clock, Emit, Layer, Wait
 from lcbatch.records import Reply, Request
 
 START = 4
@@ -222,12 +222,15 @@ class Slots:
     A call that is cancelled while it waits gives its place up; one that is cancelled inside frees its slot.
     """
 
-    def __init__(self, policy: ConcurrencyPolicy, *, clock: Clock, emit: Emit, resize: Callable[[int], None]) -> None:
+    def __init__(
+        self, policy: ConcurrencyPolicy, *, clock: Clock, emit: Emit, resize: Callable[[int], None], wait: Wait
+    ) -> None:
         self._policy = policy
         self._pause = PausePolicy()
         self._clock = clock
         self._emit = emit
         self._resize = resize
+        self._wait = wait
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self.in_flight = 0
@@ -238,7 +241,7 @@ class Slots:
         self._waiting.append(turn)
         self._admit()
         try:
-            await turn
+            await self._wait(turn)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.leave()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from lcbatch.errors import Interrupted, LcbatchError
 from lcbatch.events import Stopping
@@ -13,8 +14,44 @@ from lcbatch.ports import Emit, Executor, Sleep
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _IMPATIENT = frozenset({signal.SIGTERM, signal.SIGHUP})
+_SAME_SIGNAL_S = 1.0
+"""`timeout` and service managers send TERM to the process and then to its group: that is one signal, not two."""
+
 TERM_DRAIN_S = 25.0
 """A service manager kills 30 s after SIGTERM; 5 s are left for the files."""
+
+
+class Patience:
+    """Who is only waiting: for a turn, a pause, a retry. When the run is to stop they are cut off at once, since it costs nothing.
+
+    Their rows stay without outcome, as after `Executor.cancel`.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._over = False
+
+    async def wait(self, awaitable: Awaitable[None]) -> None:
+        """Await it, unless the run stops first (CancelledError)."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self._over:
+            task.cancel()
+        self._waiting.add(task)
+        try:
+            await awaitable
+        finally:
+            self._waiting.discard(task)
+
+    async def sleep(self, delay_s: float) -> None:
+        """`asyncio.sleep` that can be given up."""
+        await self.wait(asyncio.sleep(delay_s))
+
+    def end(self) -> None:
+        """Cut off all that wait, and whoever will."""
+        self._over = True
+        for task in self._waiting:
+            task.cancel()
 
 
 class Shutdown:
@@ -23,12 +60,16 @@ class Shutdown:
     `reason` is the first error that asked to stop; a signal beats what was asked before it.
     """
 
-    def __init__(self, executor: Executor, emit: Emit, *, drain_timeout_s: float | None, sleep: Sleep) -> None:
+    def __init__(
+        self, executor: Executor, patience: Patience, emit: Emit, *, drain_timeout_s: float | None, sleep: Sleep
+    ) -> None:
         self._executor = executor
+        self._patience = patience
         self._emit = emit
         self._drain_timeout_s = drain_timeout_s
         self._sleep = sleep
         self._deadline_s: asyncio.Future[float] | None = None
+        self._signalled_s = 0.0
         self.reason: LcbatchError | None = None
 
     def request(self, reason: LcbatchError, *, within_s: float | None = None) -> None:
@@ -37,6 +78,7 @@ class Shutdown:
             self.reason = reason
             self._emit(Stopping(reason.message))
         self._executor.drain()
+        self._patience.end()
         if within_s is not None and self._deadline_s is not None and not self._deadline_s.done():
             self._deadline_s.set_result(within_s)
 
@@ -66,9 +108,16 @@ class Shutdown:
         self.cut_off()
 
     def _on_signal(self, number: signal.Signals) -> None:
+        now_s = asyncio.get_running_loop().time()
         if isinstance(self.reason, Interrupted):
-            self.cut_off()
+            if (
+                number != self.reason.signal_number
+                or number == signal.SIGINT
+                or now_s - self._signalled_s > _SAME_SIGNAL_S
+            ):
+                self.cut_off()
             return
+        self._signalled_s = now_s
         within_s = self._drain_timeout_s
         if within_s is None and number in _IMPATIENT:
             within_s = TERM_DRAIN_S

@@ -130,13 +130,17 @@ def forget_departed(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM departed")
 
 
-def failed_rows(connection: sqlite3.Connection, kinds: frozenset[Kind] | None) -> list[tuple[int, str]]:
-    """(row, kind) of the rows that stand failed, of these kinds or of all."""
+def failed_rows(
+    connection: sqlite3.Connection, generation: int, kinds: frozenset[Kind] | None
+) -> list[tuple[int, str]]:
+    """(row, kind) of the input's rows that stand failed, of these kinds or of all."""
     query = (
-        "SELECT a.row_id, a.kind FROM standing s JOIN answers a "
-        "ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample WHERE NOT a.done"
+        "SELECT row_id, kind FROM standing JOIN answers USING (row_id, chain_id, sample) "
+        "WHERE NOT done AND row_id IN (SELECT row_id FROM places WHERE generation = ?)"
     )
-    return [(row_id, kind) for row_id, kind in connection.execute(query) if kinds is None or kind in kinds]
+    return [
+        (row_id, kind) for row_id, kind in connection.execute(query, (generation,)) if kinds is None or kind in kinds
+    ]
 
 
 def unsettled_rows(connection: sqlite3.Connection, generation: int, kinds: frozenset[Kind] | None) -> list[int]:

@@ -182,7 +182,7 @@ class RunStore:
 
         def work(connection: sqlite3.Connection) -> int:
             left = answers.unsettled_rows(connection, self._placing.generation, kinds)
-            chosen = answers.failed_rows(connection, kinds)
+            chosen = answers.failed_rows(connection, self._placing.generation, kinds)
             for row_id, kind in chosen:
                 answers.supersede(connection, row_id, kind)
                 unsettle(connection, row_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable
 
 import pytest
 
@@ -17,6 +18,10 @@ from lcbatch.ports import Call
 from lcbatch.records import Reply, Request
 
 _REPLY = Reply("x", {}, "m")
+
+
+async def _wait(awaitable: Awaitable[None]) -> None:
+    await awaitable
 
 
 class _Provider:
@@ -45,8 +50,8 @@ class _Provider:
 
 def _stack(provider: Call, policy: BreakerPolicy, said: list[Event]) -> Call:
     loop = asyncio.get_running_loop()
-    slots = Slots(ConcurrencyPolicy(most=40), clock=loop.time, emit=said.append, resize=lambda _: None)
-    gate = Breaker(policy, clock=loop.time, emit=said.append)
+    slots = Slots(ConcurrencyPolicy(most=40), clock=loop.time, emit=said.append, resize=lambda _: None, wait=_wait)
+    gate = Breaker(policy, clock=loop.time, emit=said.append, wait=_wait)
     dice = random.Random(5)  # noqa: S311 - jitter
     again = retry(RetryPolicy(uniform=dice.uniform), clock=loop.time, sleep=asyncio.sleep, emit=lambda _: None)
     return again(concurrency(slots, loop.time)(breaker(gate, policy)(provider)))
@@ -125,7 +130,7 @@ def test_giving_up_is_final() -> None:
         policy.faulted(Failure(Kind.CONNECTION, "refused"), 0.0)
 
     async def main() -> None:
-        gate = Breaker(policy, clock=lambda: 0.0, emit=lambda _: None)
+        gate = Breaker(policy, clock=lambda: 0.0, emit=lambda _: None, wait=_wait)
         with pytest.raises(ProviderDown):
             await gate.passed()
 

@@ -17,6 +17,10 @@ _REPLY = Reply("x", {}, "m")
 _THROTTLE = CallFailed(Failure(Kind.THROTTLE, "slow down"))
 
 
+async def _wait(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
 class _Trial:
     """A closed loop of callers against one provider; afterwards what happened."""
 
@@ -35,9 +39,9 @@ class _Trial:
 
     async def _run(self, provider: Callable[[], Awaitable[Reply]], calls: int, callers: int) -> None:
         loop = asyncio.get_running_loop()
-        slots = Slots(self.policy, clock=loop.time, emit=self._note, resize=self.windows.append)
+        slots = Slots(self.policy, clock=loop.time, emit=self._note, resize=self.windows.append, wait=_wait)
 
-        async def attempt(_: Request) -> Reply:
+        async def attempt(request: Request) -> Reply:  # noqa: ARG001 - a Call by its shape
             self.requests += 1
             self.in_flight += 1
             self.peak = max(self.peak, self.in_flight)
@@ -201,7 +205,11 @@ def test_a_cancelled_caller_gives_its_place_up() -> None:
     async def main() -> int:
         loop = asyncio.get_running_loop()
         slots = Slots(
-            ConcurrencyPolicy(least=1, most=1, limit=1), clock=loop.time, emit=lambda _: None, resize=lambda _: None
+            ConcurrencyPolicy(least=1, most=1, limit=1),
+            clock=loop.time,
+            emit=lambda _: None,
+            resize=lambda _: None,
+            wait=_wait,
         )
         await slots.enter()
         second, third = asyncio.ensure_future(slots.enter()), asyncio.ensure_future(slots.enter())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import json
 import socket
 import ssl
@@ -477,7 +478,7 @@ def test_other_sdks_are_known_by_what_their_exceptions_carry() -> None:
 
 def caused(*chain: BaseException) -> BaseException:
     """The first of these exceptions, raised from the second, raised from the third."""
-    for outer, inner in zip(chain, chain[1:], strict=False):
+    for outer, inner in itertools.pairwise(chain):
         outer.__cause__ = inner
     return chain[0]
 
@@ -499,15 +500,15 @@ class RemoteProtocolError(Exception):
     """As httpx2's."""
 
 
-class ConnectTimeout(Exception):  # noqa: N818 - as httpx2 names it
+class ConnectTimeout(Exception):
     """As httpx2's."""
 
 
-class ReadTimeout(Exception):  # noqa: N818 - as httpx2 names it
+class ReadTimeout(Exception):
     """As httpx2's."""
 
 
-class PoolTimeout(Exception):  # noqa: N818 - as httpx2 names it
+class PoolTimeout(Exception):
     """As httpx2's."""
 
 

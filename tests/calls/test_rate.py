@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import pytest
 from hypothesis import given
@@ -20,6 +20,10 @@ from lcbatch.ports import Call
 from lcbatch.records import Reply, Request, Usage
 
 _PROMPT = "word " * 240
+
+
+async def _wait(awaitable: Awaitable[None]) -> None:
+    await awaitable
 
 
 class _Bucket:
@@ -84,7 +88,7 @@ class _Provider:
 
 def _stack(provider: Call, limits: RateLimits) -> Call:
     loop = asyncio.get_running_loop()
-    slots = Slots(ConcurrencyPolicy(), clock=loop.time, emit=lambda _: None, resize=lambda _: None)
+    slots = Slots(ConcurrencyPolicy(), clock=loop.time, emit=lambda _: None, resize=lambda _: None, wait=_wait)
     dice = random.Random(5)  # noqa: S311 - jitter
     again = retry(RetryPolicy(uniform=dice.uniform), clock=loop.time, sleep=asyncio.sleep, emit=lambda _: None)
     return again(concurrency(slots, loop.time)(rate(limits, clock=loop.time, sleep=asyncio.sleep)(provider)))

@@ -14,7 +14,7 @@ import pytest
 
 from lcbatch.errors import Interrupted, OutputFailed, TimeIsUp, TooManyFailures
 from lcbatch.events import Stopping
-from lcbatch.execute.shutdown import TERM_DRAIN_S, Shutdown, on_time
+from lcbatch.execute.shutdown import TERM_DRAIN_S, Patience, Shutdown, on_time
 from lcbatch.ports import Work
 from lcbatch.records import Outcome, Row
 from lcbatch.testing import Events, run_virtual
@@ -47,7 +47,7 @@ def told(
     executor, events = Stopped(), Events()
 
     async def main() -> Shutdown:
-        shutdown = Shutdown(executor, events, drain_timeout_s=drain_timeout_s, sleep=asyncio.sleep)
+        shutdown = Shutdown(executor, Patience(), events, drain_timeout_s=drain_timeout_s, sleep=asyncio.sleep)
         async with shutdown.listening():
             await story(shutdown)
             await asyncio.sleep(for_s)
@@ -126,7 +126,7 @@ def test_time_that_is_up_asks_for_the_stop() -> None:
 _PROGRAM = """
 import asyncio
 from lcbatch.execute.local import LocalExecutor
-from lcbatch.execute.shutdown import Shutdown
+from lcbatch.execute.shutdown import Patience, Shutdown
 from lcbatch.testing import make_row, rows_of
 from lcbatch.records import Done
 
@@ -137,7 +137,7 @@ async def work(row):
 
 async def main():
     executor = LocalExecutor(1, lambda event: None)
-    shutdown = Shutdown(executor, lambda event: print(event.reason, flush=True), drain_timeout_s=None, sleep=asyncio.sleep)
+    shutdown = Shutdown(executor, Patience(), lambda event: print(event.reason, flush=True), drain_timeout_s=None, sleep=asyncio.sleep)
     async with shutdown.listening(), executor.run(rows_of(1000), work) as groups:
         ended = [outcome async for group in groups for outcome in group]
     print(len(ended), shutdown.reason.signal_number)

@@ -118,6 +118,11 @@ class Model:
         if drop:
             self.standing = {key: answer for key, answer in self.standing.items() if key in places}
 
+    def cut_reading(self, read: list[Key]) -> None:
+        """What was read beyond the input's old end has its place; another input than before counts only when it has ended."""
+        if read[: len(self.places)] == self.places:
+            self.places = read
+
     def retried(self, kinds: frozenset[Kind] | None) -> list[Key]:
         """Failed rows of the input that a retry takes up, in input order: they stand no longer."""
         assert self.chain is not None
@@ -129,7 +134,7 @@ class Model:
             if last in KINDS and (kinds is None or last in kinds):
                 chosen.append(key)
         for key, answer in list(self.standing.items()):
-            if answer in KINDS and (kinds is None or answer in kinds):
+            if key in chosen and answer in KINDS:
                 del self.standing[key]
         return chosen
 
@@ -288,13 +293,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _stream(self, store: RunStore, session: Session, items: list[Keyed], projectors: list[Projector]) -> bool:
         """Answer rows as they are placed; whether that came to the input's end."""
-        answered = 0
+        answered = read = 0
         await store.begin_placing()
         async for placed in self._placed(store, session.batch, items):
+            read += len(placed)
             rows = [one.row for one in placed if one.row is not None]
             wanted = rows[: session.ends - answered]
             answered = await self._answer(store, session, wanted, answered, projectors)
             if len(wanted) < len(rows):
+                self.model.cut_reading(keys_of(self.input)[:read])
                 return False
         await self._end_reading(store, session)
         return True

@@ -48,13 +48,15 @@ _LICENCE: Final = (
     "tous droits réservés",
     "все права защищены",
 )
-_ENDED = re.compile(rf"[.!?…。！？｡؟۔।॥][\"'”’»›)\]」』）{NOTE_HERE}]*$")
+_ENDED = re.compile(rf"[.!?…。！？｡؟۔।॥][\"'”“’‘»›)\]」』）{NOTE_HERE}]*$")
 _EXPLETIVE = re.compile(
     r"it (?:is|was|has been|will be|would be|seems|should be|may be) .{1,60}\b(?:that|to|whether)\b", re.IGNORECASE
 )
 _ACRONYM = re.compile(r"[A-Z]{2,6}s?")
 _WORD = re.compile(r"[\w'-]+(?:\.[\w]+)*")
-_PAIRS: Final = (("(", ")"), ("[", "]"), ("“", "”"), ("«", "»"), ("「", "」"))
+_PAIRS: Final = (("(", ")"), ("[", "]"), ("«", "»"), ("「", "」"))
+_QUOTES: Final = ('"', "„“”")
+"""Marks of which an even number closes: which one opens and which closes differs from language to language."""
 
 _NOT_BACK: Final = words_of(
     "that its their his her such both each it's sein seine ihr ihre son sa ses leur leurs su sus suo seu sua zijn "
@@ -88,7 +90,14 @@ def is_quotable(sentence: str, words: float, lexicon: Lexicon, *, strict: bool) 
         return False
     if ends_inside(sentence, lexicon) or has_hole(sentence, lexicon) or not looks_like_prose(sentence):
         return False
-    return all(sentence.count(left) == sentence.count(right) for left, right in _PAIRS) and sentence.count('"') % 2 == 0
+    if leaves_quotation_open(sentence):
+        return False
+    return all(sentence.count(left) == sentence.count(right) for left, right in _PAIRS)
+
+
+def leaves_quotation_open(text: str) -> bool:
+    """Whether an odd number of quotation marks stands in `text`: what follows it is still someone's speech."""
+    return any(sum(map(text.count, marks)) % 2 for marks in _QUOTES)
 
 
 def has_hole(sentence: str, lexicon: Lexicon) -> bool:

@@ -25,7 +25,7 @@ CODE_SPAN: Final = re.compile(f"{CODE_OPEN}[^{CODE_CLOSE}]*{CODE_CLOSE}")
 _IMAGE = re.compile(r"!\[[^\]]{0,200}\](?:\([^)]{0,500}\)|\[[^\]]{0,100}\])")
 _NOTE = re.compile(
     r"\s*(?:\[\^[^\]\s]{1,60}\]|\[(?:\d{1,3}|#[\w-]{0,60}|\*|[A-Za-z][\w-]{0,40})\]_(?!\w)|"
-    r"\[\d{1,3}(?:\s*[,-]\s*\d{1,3})*\](?![(\w]))"
+    r"(?<![\w\]])\[\d{1,3}(?:\s*[,-]\s*\d{1,3})*\](?![(\w]))"
 )
 _LINK = re.compile(
     r"\[([^\[\]]{0,400})\](?:\([^()\s]{0,500}(?:\([^()]*\)[^()]{0,200})?(?:\s+\"[^\"]*\")?\)|\[[^\]]{0,100}\])"
@@ -39,7 +39,8 @@ _TAG = re.compile(
 """HTML's own tags: another word in angle brackets is text, such as the <name> of a placeholder."""
 
 _AUTOLINK = re.compile(r"\s*<(?:https?|ftp|mailto):[^<>\s]{1,500}>")
-_STRONG = re.compile(r"(\*\*|__)(?=[^\s*_])([^*\n]{1,400}?)(?<=\S)\1(?!\w)")
+# Not __init__: one lower-case word between double underscores is a Python name, whatever Markdown makes of it.
+_STRONG = re.compile(r"(\*\*|__(?![a-z]+__))(?=[^\s*_])([^*\n]{1,400}?)(?<=\S)(?:\*\*|__)(?!\w)")
 _EMPHASIS = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*]{1,400}?)(?<=[^\s\\])\*(?![\w*])")
 _UNDERSCORE = re.compile(r"(?<![\w\\])_(?=[^\s_])([^_]{1,400}?)(?<=[^\s\\])_(?!\w)")
 _TARGET = re.compile(r"(?<![\w_])([^\W_][\w.+-]{0,60}?)__?(?![\w(])")

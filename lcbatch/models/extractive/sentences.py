@@ -13,7 +13,7 @@ from typing import Final
 from .inline import CODE_CLOSE, CODE_OPEN, NOTE_HERE
 from .lexicon import UNIVERSAL_ABBREVIATIONS, Lexicon, words_of
 
-_CLOSERS = "\"'”’»›)\\]」』）】》" + CODE_CLOSE + NOTE_HERE
+_CLOSERS = "\"'”“’‘»›)\\]」』）】》" + CODE_CLOSE + NOTE_HERE
 _OPENERS = "\"'“‘«‹„‚([¿¡「『（【《—–-" + CODE_OPEN
 
 # Western stops need a space after them, full-width ones, the danda and the Arabic stops do not.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .cues import Place, Weights, prior
-from .fitness import dangles, is_apparatus, is_quotable
+from .fitness import dangles, is_apparatus, is_quotable, leaves_quotation_open
 from .inline import plain
 from .language import count_words, lexicon_for, terms
 from .lexicon import Lexicon
@@ -127,10 +127,12 @@ def _sentences(blocks: Sequence[Block], lexicon: Lexicon, weights: Weights, *, s
     heading = None
     for number, block in enumerate(blocks):
         opens_section, heading = block.heading != heading, block.heading
+        in_speech = False
         for place, marked in enumerate(split_sentences(block.text, lexicon)):
+            spoken, in_speech = in_speech, in_speech != leaves_quotation_open(marked)
             text = plain(marked)
             words = count_words(text)
-            if not text or not is_quotable(marked, words, lexicon, strict=strict):
+            if not text or (strict and spoken) or not is_quotable(marked, words, lexicon, strict=strict):
                 continue
             yield _Sentence(
                 text=text,
