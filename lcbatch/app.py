@@ -20,7 +20,7 @@ from lcbatch.observers import make_observer
 from lcbatch.observers.fanout import Display, Fanout
 from lcbatch.observers.figures import Snapshot
 from lcbatch.observers.stats import Stats
-from lcbatch.outputs import Place, locked, place_of, remove_store, set_aside
+from lcbatch.outputs import NewOutput, Place, locked, place_of, remove_store, set_aside
 from lcbatch.plan import Plan
 from lcbatch.ports import Chain, Sink, Source
 from lcbatch.records import Row
@@ -30,7 +30,7 @@ from lcbatch.sources import open_source
 from lcbatch.sources.peek import Peeked
 from lcbatch.sources.readers import DocumentText
 from lcbatch.store.run_store import RunStore, open_store
-from lcbatch.wiring import Surroundings, bounds_of, make_work, model_name, wire_chain, wire_model
+from lcbatch.wiring import Surroundings, bounds_of, make_work, model_name, prepare_chain, wire_model
 from lcbatch.world import World
 
 
@@ -72,6 +72,7 @@ class _Run:
     stats: Stats
     executor: LocalExecutor
     shutdown: Shutdown
+    made: NewOutput | None
     complete: bool = False
     begun: bool = field(default=False)
 
@@ -100,6 +101,9 @@ async def run_job(job: Job, world: World, retry: Retry | None = None) -> Report:
         )
     if run.place.is_temporary and exit_code == 0:
         remove_store(run.place)
+    elif run.made and error is not None and _came_to_nothing(report.snapshot):
+        remove_store(run.place)
+        run.made.remove_output()
     return report
 
 
@@ -117,21 +121,26 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
     if place.errors is not None:
         sinks.append(errors_sink(place.errors))
     source = None if from_store else Peeked(_source(job, world, place))
+    if source is not None:
+        stack.push_async_callback(source.aclose)
     model = wire_model(job, around, await _row_model(job, source))
     if model is not None:
         stack.push_async_callback(model.aclose)
+    connect = prepare_chain(job, model)
     place = await stack.enter_async_context(locked(place, job, world.command))
     if job.run.fresh:
         for path in set_aside(place):
             fanout.emit(Notice(f"set aside: {path}"))
+    made = None if place.store.exists() else NewOutput(place)
     store = await stack.enter_async_context(open_store(place.store))
     return _Run(
         job=job,
         world=world,
         place=place,
+        made=made,
         store=store,
         model=model,
-        chain=wire_chain(job, model, store, replace(around, hopeful=await store.ever_succeeded())),
+        chain=connect(store, replace(around, hopeful=await store.ever_succeeded())),
         source=source,
         sinks=sinks,
         fanout=fanout,
@@ -180,7 +189,7 @@ async def _to_its_end(run: _Run, retry: Retry | None) -> LcbatchError | None:
             await _bring_up_to_date(run, projectors)
     except LcbatchError as error:
         return run.shutdown.reason or error
-    return run.shutdown.reason or _failed_rows(run)
+    return run.shutdown.reason or await _failed_rows(run)
 
 
 async def _plan(run: _Run, retry: Retry | None) -> AsyncGenerator[Row]:
@@ -225,6 +234,9 @@ async def _requeued(run: _Run, retry: Retry) -> AsyncGenerator[Row]:
     lineage = await run.store.lineage(Plan.identity_of(run.chain))
     await run.store.answer_with(lineage)
     count = await run.store.requeue(retry.kinds)
+    if not count:
+        kinds = f" as {', '.join(sorted(retry.kinds))}" if retry.kinds else ""
+        run.fanout.emit(Notice(f"no row stands failed{kinds}; rows that were never run are the original command's"))
     run.fanout.emit(InputSize(count))
     run.complete = True
     return _flat(run.store.pending(only_requeued=True))
@@ -334,10 +346,10 @@ async def _bring_up_to_date(run: _Run, projectors: list[Projector]) -> None:
         await run.store.forget_departed()
 
 
-def _failed_rows(run: _Run) -> LcbatchError | None:
-    rows = run.stats.snapshot(run.world.clock()).rows
-    failed = rows.failed + rows.failed_before
-    if not fails(run.job.run.fail_on, failed_new=rows.failed, failed=failed, rows=rows.settled):
+async def _failed_rows(run: _Run) -> LcbatchError | None:
+    new = run.stats.snapshot(run.world.clock()).rows.failed
+    failed = await run.store.failed_count()
+    if not fails(run.job.run.fail_on, failed_new=new, failed=failed, rows=await run.store.standing_count()):
         return None
     where = f"; they stand in {run.place.errors}" if run.place.errors else ""
     what = "1 row failed" if failed == 1 else f"{failed} rows failed"
@@ -348,14 +360,23 @@ def _failed_rows(run: _Run) -> LcbatchError | None:
     return RowsFailed(what + where, hint=hint)
 
 
+def _came_to_nothing(snapshot: Snapshot) -> bool:
+    """Whether nothing was answered and nothing failed: what was made for it can go again."""
+    return snapshot.rows.settled == 0 and snapshot.calls.answered == 0
+
+
 def _continue_with(run: _Run, exit_code: int) -> str:
     """The command that goes on from here, "" when there is nothing left to do."""
     rows = run.stats.snapshot(run.world.clock()).rows
-    if exit_code in CONTINUABLE or (exit_code not in {0, 3} and run.begun) or rows.left:
+    if exit_code in CONTINUABLE | _MENDABLE or (exit_code in {0, 3} and rows.left):
         return _without_fresh(run.world.command)
     if (rows.failed or rows.failed_before) and run.job.output.output is not None:
         return f"lcbatch retry {run.job.output.output}"
     return ""
+
+
+_MENDABLE = frozenset({4, 8})
+"""Stops after which the same command goes on once the user has looked, or paid."""
 
 
 def _without_fresh(command: str) -> str:

@@ -84,6 +84,23 @@ async def locked(place: Place, job: Job, command: str) -> AsyncIterator[Place]:
         return
 
 
+class NewOutput:
+    """An output that is not there yet: should the run come to nothing, what it made of it is taken away again."""
+
+    def __init__(self, place: Place) -> None:
+        output = place.paths.output
+        self._output = None if output is None or output.exists() else output
+
+    def remove_output(self) -> None:
+        """Remove the output if it is there and empty."""
+        if self._output is None:
+            return
+        if self._output.is_dir() and not any(self._output.iterdir()):
+            self._output.rmdir()
+        elif self._output.is_file() and self._output.stat().st_size == 0:
+            self._output.unlink()
+
+
 def set_aside(place: Place) -> list[Path]:
     """Move the old output, store and errors out of the way (--fresh); where they are now. Nothing is deleted."""
     stamp = time.strftime("%Y%m%d-%H%M%S")

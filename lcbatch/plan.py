@@ -168,7 +168,7 @@ class Plan:
             )
             raise ConfigError(
                 f"{what} a field {lacking!r}",
-                hint=suggestion(lacking, known) if lacking != "prompt" else _without_template(known),
+                hint=suggestion(lacking, known) if lacking != "prompt" else _without_template(readable),
             )
 
     def _keyed(self, item: Item) -> Keyed:
@@ -219,8 +219,11 @@ def _refuse_clash(item: Item, job: Job) -> None:
             )
 
 
-def _without_template(known: Mapping[str, object]) -> str:
-    return f'say what to ask with -p, as in -p "...{{{next(iter(known), "text")}}}"'
+def _without_template(items: Sequence[Item]) -> str:
+    """Suggest a template over the field that holds the most text."""
+    offered = _offered(items[0]) if items else {}
+    name = max(offered, key=lambda name: len(str(offered[name])), default="text")
+    return f'say what to ask with -p, as in -p "Summarize: {{{name}}}"'
 
 
 def _changed(lineage: Lineage, identity: Mapping[str, Json]) -> RefusedError:

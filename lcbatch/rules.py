@@ -62,7 +62,7 @@ class StopRules:
 
     def rest(self) -> list[Outcome]:
         """At the run's end: failures that were held back and turned out to be the rows' own."""
-        return [] if isinstance(self.stop, ConfigError) else self._release()
+        return self._release()
 
     def _failing(self, outcome: Failed) -> list[Outcome]:
         self._failed += 1
@@ -85,9 +85,10 @@ class StopRules:
         return []
 
     def _release(self) -> list[Outcome]:
+        """Let go of what was held. When the run stops because of it, these rows stay undone, whatever ends after that."""
         self._settled = True
         held, self._held = self._held, []
-        return list(held)
+        return [] if isinstance(self.stop, ConfigError) else list(held)
 
     def _too_many(self) -> bool:
         limit = self.max_failures

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from lcbatch.calls.breaker import Breaker, BreakerPolicy, breaker
 from lcbatch.calls.concurrency import MOST, START, ConcurrencyPolicy, Slots, concurrency
@@ -15,7 +16,7 @@ from lcbatch.calls.failures import failure_of, is_providers
 from lcbatch.calls.rate import RateLimits, rate
 from lcbatch.calls.retry import RetryPolicy, retry
 from lcbatch.calls.stored import stored
-from lcbatch.chains import load_chain
+from lcbatch.chains import load_chain, load_templates
 from lcbatch.chains.custom import load_custom
 from lcbatch.errors import CallFailed, Failure, Kind, UsageError
 from lcbatch.job import EXTRACTIVE, SUMMARIZE, Job
@@ -99,14 +100,23 @@ def wire_model(job: Job, around: Surroundings, row_model: str | None) -> LoadedM
     return load_model(replace(job.model, model=name), env=around.env, connections=bounds_of(job).most)
 
 
-def wire_chain(job: Job, model: LoadedModel | None, replies: Replies, around: Surroundings) -> Chain:
-    """The chain, over one call stack. Raises ConfigError, UsageError, InputMissing."""
+Connect: TypeAlias = Callable[[Replies, Surroundings], Chain]
+
+
+def prepare_chain(job: Job, model: LoadedModel | None) -> Connect:
+    """Find out now all that can be wrong with the chain; what comes back connects it to a store, and cannot fail.
+
+    Raises ConfigError, UsageError, InputMissing.
+    """
     if job.chain.chain is not None:
-        return load_custom(job.chain, job.input.key)
+        own = load_custom(job.chain, job.input.key)
+        return lambda _replies, _around: own
     assert model is not None
-    return load_chain(
+    templates = load_templates(job.chain)
+    return lambda replies, around: load_chain(
         job.task,
         job.chain,
+        templates,
         _stack(job, model, replies, around),
         model_identity=model.identity,
         document_alone=model.takes_document_alone,

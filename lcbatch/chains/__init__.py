@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from lcbatch.chains.prompt import PromptChain, RequestChain
@@ -14,9 +15,23 @@ from lcbatch.ports import Call, Chain
 from lcbatch.records import Json
 
 
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The user's own templates, read and parsed."""
+
+    prompt: Template | None
+    system: Template | None
+
+
+def load_templates(options: ChainOptions) -> Templates:
+    """Read what -p and --system give. Raises InputMissing for a file that is not there."""
+    return Templates(_template(options.prompt), _template(options.system))
+
+
 def load_chain(
     task: str,
     options: ChainOptions,
+    templates: Templates,
     call: Call,
     *,
     model_identity: Mapping[str, Json],
@@ -24,7 +39,7 @@ def load_chain(
     row_models: bool,
 ) -> Chain:
     """The built-in chain for a task over one model's call stack. A user's own chain comes from `custom.load_custom`."""
-    prompt, system = _template(options.prompt), _template(options.system)
+    prompt, system = templates.prompt, templates.system
     if task == SUMMARIZE:
         return SummarizeChain(
             call=call,

@@ -14,6 +14,8 @@ from lcbatch.errors import RefusedError
 from lcbatch.job import RUN, Job, declared_options
 from lcbatch.records import Json
 from lcbatch.sinks import Projector, open_sink
+from lcbatch.sinks.paths import REPLACED_WHOLE, form_of
+from lcbatch.sinks.projector import StandingRows
 from lcbatch.store.reading import Views, generation, last_run
 from lcbatch.world import process_world
 
@@ -22,7 +24,10 @@ _OPTIONS = frozenset(spec.name for group, spec in declared_options() if group ==
 
 @job_options(RUN, only=_OPTIONS)
 def export(out: Out, given: dict[str, Any]) -> int:
-    """Write what stands in the store as jsonl, csv, parquet or a folder; to stdout without -o."""
+    """Write what stands in the store as jsonl, csv, parquet or a folder; to stdout without -o.
+
+    A file of that name is replaced in one step.
+    """
     path = store_of(out, given.pop("store", None))
     with reading(path) as connection:
         asyncio.run(_export(connection, given))
@@ -37,9 +42,12 @@ async def _export(connection: sqlite3.Connection, given: dict[str, Any]) -> None
     job = Job.of(task=run.job["task"], **{**kept, **given})
     world = process_world(sys.argv[1:])
     sink = open_sink(job.output, task=RUN, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)
-    number = generation(connection)
-    projector = Projector(sink, store=_Standing(connection, number), commit=_forget)
-    async with projector:
+    standing = _Standing(connection, generation(connection))
+    if given.get("output") is not None and form_of(given["output"], RUN) in REPLACED_WHOLE:
+        sink.rebuild(StandingRows(standing, sink.view))
+        sink.close()
+        return
+    async with Projector(sink, store=standing, commit=_forget) as projector:
         await projector.start()
         await projector.finish(complete=True)
 

@@ -53,7 +53,8 @@ def _close(job: Job, report: Report, world: World) -> None:
             path.write_text(jsontext.dumps(summary_json(report.snapshot)) + "\n", encoding="utf-8")
         except OSError as error:
             say_error(CannotCreateOutput(f"cannot write {path}: {error.strerror}"))
-    if not job.display.quiet and job.display.progress not in {"none", "json"}:
+    nothing = report.error is not None and report.snapshot.rows.settled == 0 and report.snapshot.calls.attempts == 0
+    if not nothing and not job.display.quiet and job.display.progress not in {"none", "json"}:
         errors = str(report.errors_path) if report.errors_path is not None else None
         print_summary(report.snapshot, world.stderr, is_terminal=world.stderr_is_terminal, errors_path=errors)
     if report.error is not None:

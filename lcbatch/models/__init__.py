@@ -18,8 +18,8 @@ class LoadedModel:
     """A chat model, ready to be called.
 
     `identity` is what decides its answers (never a key, a URL or a version); `local` says that it runs on this machine and
-    costs nothing; `takes_document_alone` that it wants the bare document, with words, language and focus as arguments. `listen` takes who wants the headers of every
-    response, None where they cannot be had.
+    costs nothing; `takes_document_alone` that it wants the bare document, with words, language and focus as arguments.
+    `listen` takes who wants the headers of every response, None where they cannot be had.
     """
 
     chat: BaseChatModel

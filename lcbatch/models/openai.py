@@ -7,8 +7,8 @@ stock one by itself: the responses API, response formats that the SDK parses, op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 import json
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import httpx2

@@ -19,8 +19,8 @@ def price_of(provider: str, *, local: bool) -> Callable[[str, Usage], float | No
         from genai_prices import Usage as Tokens  # noqa: PLC0415 - 40 ms, and only where there is something to price
         from genai_prices import calc_price  # noqa: PLC0415
 
-        tokens = Tokens(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens)
         try:
+            tokens = Tokens(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens)
             return float(calc_price(tokens, model_ref=model, provider_id=_PROVIDER_IDS.get(provider)).total_price)
         except LookupError:
             unknown.add(model)

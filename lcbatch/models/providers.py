@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -17,6 +19,26 @@ from lcbatch.models.prices import price_of
 
 _NO_KEY = "none-needed"
 """Stands where a local server wants no key; the client refuses an empty one."""
+
+_PACKAGES = {
+    "anthropic": "anthropic",
+    "azure_openai": "openai",
+    "bedrock": "aws",
+    "cohere": "cohere",
+    "deepseek": "deepseek",
+    "fireworks": "fireworks",
+    "google_genai": "google_genai",
+    "google_vertexai": "google_vertexai",
+    "groq": "groq",
+    "huggingface": "huggingface",
+    "mistralai": "mistralai",
+    "ollama": "ollama",
+    "openrouter": "openrouter",
+    "perplexity": "perplexity",
+    "together": "together",
+    "xai": "xai",
+}
+"""Providers and the `langchain_` module that each needs."""
 
 _KEY_VARIABLES = {
     "openai": "OPENAI_API_KEY",
@@ -89,6 +111,7 @@ def _by_langchain(provider: str, name: str, base_url: str | None, key: str | Non
         raise ConfigError(
             f"{provider}: needs the package langchain", hint="pip install 'lcbatch[providers]'"
         ) from error
+    _refuse_unknown(provider, name)
     given = {**arguments, "max_retries": 0}
     given |= {"base_url": base_url} if base_url else {}
     given |= {"api_key": key} if key else {}
@@ -100,6 +123,18 @@ def _by_langchain(provider: str, name: str, base_url: str | None, key: str | Non
         raise ConfigError(f"{provider}: {error}", hint=f"pip install {package}") from error
     except Exception as error:  # each integration has exceptions of its own for settings that it dislikes
         raise ConfigError(f"{provider}:{name} cannot be set up: {error}", hint="look at -m and --model-arg") from error
+
+
+def _refuse_unknown(provider: str, name: str) -> None:
+    """Raise ConfigError for a provider that nobody knows, or one whose package is not installed."""
+    package = _PACKAGES.get(provider, provider)
+    if importlib.util.find_spec(f"langchain_{package}") is not None:
+        return
+    if provider not in _PACKAGES:
+        near = difflib.get_close_matches(provider, [*_PACKAGES, "openai", "lcbatch"], n=1)
+        hint = f"did you mean {near[0]}:{name}?" if near else f"is there a package langchain-{package}? pip install it"
+        raise ConfigError(f"there is no provider {provider!r} here", hint=hint)
+    raise ConfigError(f"{provider}: needs its LangChain package", hint=f"pip install langchain-{package.replace('_', '-')}")
 
 
 def _arguments(options: ModelOptions) -> dict[str, Any]:

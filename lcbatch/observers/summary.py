@@ -196,7 +196,7 @@ def _under(label: str, texts: Iterable[str], *, grave: bool = False) -> Iterator
 
 
 def _error(figure: ErrorFigure) -> str:
-    message = clean_text(figure.message, MESSAGE_CHARS)
+    message = clean_text(figure.message.removeprefix(f"{figure.place}: "), MESSAGE_CHARS)
     return f"{count(figure.count)} {figure.kind}, e.g. {_where(figure.id, figure.place)}: {message}"
 
 

@@ -31,6 +31,9 @@ SUFFIXES = {
     ".tsv": Form.TSV,
     ".parquet": Form.PARQUET,
 }
+REPLACED_WHOLE = frozenset(SUFFIXES.values())
+"""Forms that are one file, which a rebuild replaces in one step."""
+
 _STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
 
 

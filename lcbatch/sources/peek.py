@@ -38,6 +38,12 @@ class Peeked:
         model = body.get("model") if isinstance(body, dict) else None
         return model if isinstance(model, str) else None
 
+    async def aclose(self) -> None:
+        """Close what `row_model` left open, if nobody read on."""
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            await rest.aclose()
+
     async def batches(self) -> AsyncGenerator[list[Item]]:
         """ports.Source."""
         rest, self._rest = self._rest, None

@@ -108,6 +108,15 @@ def standing_count(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM standing").fetchone()[0])
 
 
+def failed_count(connection: sqlite3.Connection) -> int:
+    """Rows that stand failed."""
+    query = (
+        "SELECT count(*) FROM standing s JOIN answers a "
+        "ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample WHERE NOT a.done"
+    )
+    return int(connection.execute(query).fetchone()[0])
+
+
 def drop(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
     """These rows leave the output; their answers stay."""
     if row_ids:

@@ -36,7 +36,7 @@ class OutputLocked(TryLater):
             who += f", started {since}"
         super().__init__(
             f"{path.name.removesuffix('.lock')} is in use by another run ({who})",
-            hint=f"wait for it (--if-locked wait), look at it (lcbatch status) or stop it (kill {holder.get('pid', '')})",
+            hint="wait for it (--if-locked wait), look at it (lcbatch status OUT) or end it (lcbatch stop OUT)",
         )
         self.holder = holder
 

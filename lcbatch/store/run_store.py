@@ -151,6 +151,10 @@ class RunStore:
         """What stands in the output and is no longer in the input. Call at the input's end."""
         return await self._writer.submit(self._placing.gone)
 
+    async def failed_count(self) -> int:
+        """Rows that stand failed."""
+        return await self._writer.submit(answers.failed_count)
+
     async def standing_count(self) -> int:
         """Rows that stand in the output, done or failed."""
         return await self._writer.submit(answers.standing_count)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lcbatch.chains import load_chain
+from lcbatch.chains import load_chain, load_templates
 from lcbatch.errors import CallFailed, Failure
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.job import ChainOptions
@@ -28,9 +28,11 @@ class Bench:
         **options: Any,
     ) -> None:
         self.call = ScriptedCall(then=answer)
+        given = ChainOptions(**options)
         self.chain: Chain = load_chain(
             task,
-            ChainOptions(**options),
+            given,
+            load_templates(given),
             self.call,
             model_identity={"model": "test:m"},
             document_alone=document_alone,
