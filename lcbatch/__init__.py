@@ -10,16 +10,34 @@ In a notebook, where an event loop runs already, `await arun(job)` does the same
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from lcbatch.errors import Failure, Kind, LcbatchError
-from lcbatch.job import Job
-from lcbatch.records import Done, Failed, Row
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lcbatch.app import Report
+    from lcbatch.errors import Failure, Kind, LcbatchError
+    from lcbatch.job import Job
+    from lcbatch.records import Done, Failed, Row
 
-__all__ = ["Done", "Failed", "Failure", "Job", "Kind", "LcbatchError", "Row", "arun", "run"]
+__all__ = ["Done", "Failed", "Failure", "Job", "Kind", "LcbatchError", "Report", "Row", "arun", "run"]
+
+_HOMES = {
+    "Done": "records",
+    "Failed": "records",
+    "Row": "records",
+    "Failure": "errors",
+    "Kind": "errors",
+    "LcbatchError": "errors",
+    "Job": "job",
+    "Report": "app",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names load with their first use, so that `import lcbatch` (and the simulator in it) stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lcbatch' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"lcbatch.{_HOMES[name]}"), name)
 
 
 def run(job: Job) -> Report:
@@ -29,7 +47,7 @@ def run(job: Job) -> Report:
     began ended stands in the report: `exit_code`, `error`, and the figures in `snapshot`. The same job again continues.
     Signals stay the caller's. Blocks; inside a running event loop use `arun`.
     """
-    import asyncio  # noqa: PLC0415 - `import lcbatch` stays light
+    import asyncio  # noqa: PLC0415 - as above
 
     return asyncio.run(arun(job))
 

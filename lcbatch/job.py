@@ -131,7 +131,9 @@ class OutputOptions:
 class RunOptions:
     """Running"""
 
-    concurrency: str = option("auto", "Calls in flight: auto (finds the limit itself), N, or MIN-MAX.", flag="-j", metavar="N")
+    concurrency: str = option(
+        "auto", "Calls in flight: auto (finds the limit itself), N, or MIN-MAX.", flag="-j", metavar="N"
+    )
     rpm: float | None = option(None, "Requests a minute; else learned from the provider's headers.", metavar="N")
     tpm: float | None = option(None, "Tokens a minute; else learned from the provider's headers.", metavar="N")
     limit: int | None = option(None, "Call at most N rows in this run.", metavar="N")

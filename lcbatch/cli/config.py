@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lcbatch.errors import InputMissing, UsageError
-from lcbatch.job import ALL_TASKS, declared_options, suggestion
+from lcbatch.job import ALL_TASKS, Job, declared_options, suggestion
 
 
 def config_options(task: str, path: str | None, folder: Path) -> dict[str, Any]:
@@ -36,8 +36,12 @@ def _table(path: str | None, folder: Path) -> tuple[str, Mapping[str, Any]]:
     if own.is_file():
         return str(own), _read(own)
     project = folder / "pyproject.toml"
-    found = _read(project).get("tool", {}).get("lcbatch", {}) if project.is_file() else {}
-    return str(project), found
+    table: Any = _read(project) if project.is_file() else {}
+    for name in ("tool", "lcbatch"):
+        table = table.get(name, {})
+        if not isinstance(table, Mapping):
+            raise UsageError(f"{project}: [tool.lcbatch] is no table")
+    return str(project), table
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -57,8 +61,17 @@ def _named(table: Mapping[str, Any], where: str, section: str | None) -> dict[st
         if name not in known:
             place = f"{where}: [{section}] {key}" if section else f"{where}: {key}"
             raise UsageError(f"{place} is no option", hint=suggestion(name, known))
-        options[name] = value
+        options[name] = _checked(name, value, where)
     return options
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    """The value, tried on its own, so that what is wrong with it is said with the file's name."""
+    try:
+        Job.of(**{name: value})
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.message}", hint=error.hint) from error
+    return value
 
 
 def _for_task(task: str) -> dict[str, None]:

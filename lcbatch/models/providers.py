@@ -134,7 +134,9 @@ def _refuse_unknown(provider: str, name: str) -> None:
         near = difflib.get_close_matches(provider, [*_PACKAGES, "openai", "lcbatch"], n=1)
         hint = f"did you mean {near[0]}:{name}?" if near else f"is there a package langchain-{package}? pip install it"
         raise ConfigError(f"there is no provider {provider!r} here", hint=hint)
-    raise ConfigError(f"{provider}: needs its LangChain package", hint=f"pip install langchain-{package.replace('_', '-')}")
+    raise ConfigError(
+        f"{provider}: needs its LangChain package", hint=f"pip install langchain-{package.replace('_', '-')}"
+    )
 
 
 def _arguments(options: ModelOptions) -> dict[str, Any]:

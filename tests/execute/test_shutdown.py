@@ -137,7 +137,8 @@ async def work(row):
 
 async def main():
     executor = LocalExecutor(1, lambda event: None)
-    shutdown = Shutdown(executor, Patience(), lambda event: print(event.reason, flush=True), drain_timeout_s=None, sleep=asyncio.sleep)
+    say = lambda event: print(event.reason, flush=True)
+    shutdown = Shutdown(executor, Patience(), say, drain_timeout_s=None, sleep=asyncio.sleep)
     async with shutdown.listening(), executor.run(rows_of(1000), work) as groups:
         ended = [outcome async for group in groups for outcome in group]
     print(len(ended), shutdown.reason.signal_number)

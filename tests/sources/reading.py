@@ -32,7 +32,7 @@ def source_of(
 
 def batches_of(source: Source) -> list[list[Item]]:
     async def read() -> list[list[Item]]:
-        async with aclosing(source.batches()) as batches:  # type: ignore[type-var]
+        async with aclosing(source.batches()) as batches:
             return [batch async for batch in batches]
 
     return asyncio.run(read())

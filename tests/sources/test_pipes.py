@@ -37,7 +37,7 @@ def test_the_first_row_of_a_slow_pipe_comes_at_once(pipe: tuple[BinaryIO, Binary
 
     async def read() -> list[list[Item]]:
         inlet.write(b'{"a": 1}\n{"a": 2}\n{"a"')
-        async with aclosing(source_of("-", stdin=outlet).batches()) as batches:  # type: ignore[type-var]
+        async with aclosing(source_of("-", stdin=outlet).batches()) as batches:
             first = await anext(batches)
             inlet.write(b": 3}\n")
             second = await anext(batches)

@@ -45,7 +45,7 @@ class ExtractiveChat(BaseChatModel):
         stop: list[str] | None = None,  # noqa: ARG002 - an extract has nothing to stop
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - there are no tokens to report
         *,
-        words: int = DEFAULT_WORDS,
+        words: int | None = None,
         language: str | None = None,
         focus: str | None = None,
         **kwargs: Any,  # noqa: ARG002 - sampling parameters that a chain binds for any model
@@ -58,7 +58,7 @@ class ExtractiveChat(BaseChatModel):
         stop: list[str] | None = None,  # noqa: ARG002 - an extract has nothing to stop
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - there are no tokens to report
         *,
-        words: int = DEFAULT_WORDS,
+        words: int | None = None,
         language: str | None = None,
         focus: str | None = None,
         **kwargs: Any,  # noqa: ARG002 - sampling parameters that a chain binds for any model
@@ -68,8 +68,9 @@ class ExtractiveChat(BaseChatModel):
         answer = partial(self._answer, document, words=words, language=language, focus=focus)
         return answer() if len(document) <= INLINE_CHARS else await asyncio.to_thread(answer)
 
-    def _answer(self, document: str, *, words: int, language: str | None, focus: str | None) -> ChatResult:
-        summary = summarize_text(document, words=words, focus=focus, language=language)
+    def _answer(self, document: str, *, words: int | None, language: str | None, focus: str | None) -> ChatResult:
+        length = DEFAULT_WORDS if words is None else words
+        summary = summarize_text(document, words=length, focus=focus, language=language)
         message = AIMessage(
             content=summary,
             response_metadata={"model_name": self.model, "finish_reason": "stop"},

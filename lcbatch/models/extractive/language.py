@@ -65,7 +65,7 @@ def _detect(sample: str) -> Lexicon:
 def _conflate(word: str) -> str:
     """Cut a long word to its first characters, so that inflected forms of one word count as one term.
 
-    Truncation needs no language's rules; in retrieval it does about as well as stemmers (McNamee & Mayfield 2004).
+    Truncation needs no language's rules; Can et al. (2008) found it as good as stemmers in Turkish retrieval.
     """
     return word[:CONFLATION_CHARS]
 

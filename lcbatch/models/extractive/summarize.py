@@ -19,13 +19,13 @@ from .sentences import split_sentences
 DEFAULT_WORDS: Final = 120
 
 FOCUS_DAMPING: Final = 0.8
-"""With a focus the walk jumps this often to sentences that share its words; Otterbacher et al. found 0.8 to 0.95 best."""
+"""With a focus the walk jumps this often to sentences that share its words: a heavy bias, since the user named what counts."""
 
 MAX_WORD_CHARS: Final = 20
 """A document with more characters than this for each word wanted is surely longer than wanted: its words need no counting."""
 
 _UNSPACED: Final = frozenset({"ja", "zh"})
-_NO_WEIGHTS: Final = Weights()
+_DEFAULT_WEIGHTS: Final = Weights()
 
 
 class NoProseError(ValueError):
@@ -75,7 +75,7 @@ def summarize_with(
     words: int = DEFAULT_WORDS,
     focus: str | None = None,
     language: str | None = None,
-    weights: Weights = _NO_WEIGHTS,
+    weights: Weights = _DEFAULT_WEIGHTS,
     relevance: float = RELEVANCE,
 ) -> str:
     """Do what `summarize_text` says, with the ranking's constants as arguments, for `bench/quality.py`."""
