@@ -22,7 +22,7 @@ TERM_DRAIN_S = 25.0
 
 
 class Patience:
-    """Who is only waiting: for a turn, a pause, a retry. When the run is to stop they are cut off at once, since it costs nothing.
+    """Who is only waiting: for a turn, a pause, a retry. When the run is to stop they are cut off, as it costs nothing.
 
     Their rows stay without outcome, as after `Executor.cancel`.
     """
