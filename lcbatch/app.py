@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from lcbatch import pipeline
@@ -30,7 +31,7 @@ from lcbatch.sources import open_source
 from lcbatch.sources.peek import Peeked
 from lcbatch.sources.readers import DocumentText
 from lcbatch.store.run_store import RunStore, open_store
-from lcbatch.wiring import Surroundings, bounds_of, make_work, model_name, prepare_chain, wire_model
+from lcbatch.wiring import Surroundings, bounds_of, govern, make_work, model_name, prepare_chain, wire_model
 from lcbatch.world import World
 
 
@@ -73,6 +74,7 @@ class _Run:
     executor: LocalExecutor
     shutdown: Shutdown
     made: NewOutput | None
+    govern: Callable[[], AbstractAsyncContextManager[None]]
     complete: bool = False
     begun: bool = field(default=False)
 
@@ -133,6 +135,7 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
             fanout.emit(Notice(f"set aside: {path}"))
     made = None if place.store.exists() else NewOutput(place)
     store = await stack.enter_async_context(open_store(place.store))
+    around = replace(around, hopeful=await store.ever_succeeded())
     return _Run(
         job=job,
         world=world,
@@ -140,7 +143,8 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
         made=made,
         store=store,
         model=model,
-        chain=connect(store, replace(around, hopeful=await store.ever_succeeded())),
+        chain=connect(store, around),
+        govern=partial(govern, job, store, around),
         source=source,
         sinks=sinks,
         fanout=fanout,
@@ -299,6 +303,7 @@ async def _run_rows(run: _Run, rows: AsyncGenerator[Row], projectors: list[Proje
     async with AsyncExitStack() as stack:
         if run.source is not None and run.source.rereadable and not run.store.holds_rows:
             stack.callback(asyncio.create_task(_count(run)).cancel)
+        await stack.enter_async_context(run.govern())
         read = await stack.enter_async_context(DocumentText(max_row_bytes=job.input.max_row_bytes))
         if job.run.max_time is not None:
             error = TimeIsUp("--max-time has passed", hint="run the same command again to continue")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from lcbatch.calls.breaker import Breaker, BreakerPolicy, breaker
 from lcbatch.calls.concurrency import MOST, START, ConcurrencyPolicy, Slots, concurrency
-from lcbatch.calls.direct import direct
+from lcbatch.calls.direct import Ask, Price, direct, invoking
 from lcbatch.calls.failures import failure_of, is_providers
 from lcbatch.calls.rate import RateLimits, rate
 from lcbatch.calls.retry import RetryPolicy, retry
@@ -21,17 +22,23 @@ from lcbatch.chains.custom import load_custom
 from lcbatch.errors import CallFailed, Failure, Kind, UsageError
 from lcbatch.job import EXTRACTIVE, SUMMARIZE, Job
 from lcbatch.models import LoadedModel, load_model
+from lcbatch.models.prices import price_of
+from lcbatch.models.providers import is_loopback
+from lcbatch.models.quiet import QuietClients
 from lcbatch.ports import Call, Chain, Clock, DocumentReader, Emit, Replies, Sleep, Wait, Work
 from lcbatch.records import Account, Done, Failed, Outcome, Row, RowScope, current_row
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
 
 _EMBEDDED_CALLS = 4
 """The embedded model works on this machine's cores: more calls in flight only take memory."""
 
-_OWN_CHAIN_ROWS = 16
-"""A user's own chain is bounded by rows: how many calls a row makes is its own affair."""
-
 _ROWS_PER_CALL = 2
 """Rows in flight for each call: while one row's call is out, the next one's document is read."""
+
+_FIRST_ROWS = 16
+"""Rows in flight at the start, also where no call ever says that more would do: a user's own chain without a model."""
 
 _MOST_CALLS = 100_000
 """Beyond it no machine has ports."""
@@ -48,7 +55,7 @@ class Bounds:
     @property
     def rows(self) -> int:
         """Rows in flight at the start."""
-        return self.start if self.least == self.most else _ROWS_PER_CALL * self.start
+        return self.start if self.least == self.most else _FIRST_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +78,6 @@ def bounds_of(job: Job) -> Bounds:
     """What -j says: auto, N or MIN-MAX. Raises UsageError for anything else."""
     text = job.run.concurrency
     if text == "auto":
-        if job.chain.chain is not None:
-            return Bounds(_OWN_CHAIN_ROWS, _OWN_CHAIN_ROWS, _OWN_CHAIN_ROWS)
         if model_name(job) == EXTRACTIVE:
             return Bounds(_EMBEDDED_CALLS, _EMBEDDED_CALLS, _EMBEDDED_CALLS)
         return Bounds(1, MOST, START)
@@ -113,18 +118,53 @@ def prepare_chain(job: Job, model: LoadedModel | None) -> Connect:
         return lambda _replies, _around: own
     assert model is not None
     templates = load_templates(job.chain)
+    served = _Served(invoking(model.chat), model.label, model.price, model.listen)
     return lambda replies, around: load_chain(
         job.task,
         job.chain,
         templates,
-        _stack(job, model, replies, around),
+        _stack(job, served, replies, around),
         model_identity=model.identity,
         document_alone=model.takes_document_alone,
         row_models=job.model.model is None,
     )
 
 
-def _stack(job: Job, model: LoadedModel, replies: Replies, around: Surroundings) -> Call:
+@asynccontextmanager
+async def govern(job: Job, replies: Replies, around: Surroundings) -> AsyncIterator[None]:
+    """While inside, every chat model in a user's own chain goes through a stack of its own; built-in chains call theirs."""
+    if job.chain.chain is None:
+        yield
+        return
+    from lcbatch.calls import governed  # noqa: PLC0415 - imports LangChain, which only a user's own chain needs here
+
+    clients = QuietClients(bounds_of(job).most)
+
+    def stack_of(chat: BaseChatModel) -> Call:
+        clients.quiet(chat)
+        label = governed.label_of(chat)
+        url = getattr(chat, "openai_api_base", None) or getattr(chat, "base_url", None)
+        price = price_of(label.partition(":")[0], local=isinstance(url, str) and is_loopback(url))
+        return _stack(job, _Served(governed.ask, label, price), replies, around)
+
+    try:
+        with governed.governed(stack_of):
+            yield
+    finally:
+        await clients.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What a stack needs of the model at its bottom."""
+
+    ask: Ask
+    label: str
+    price: Price
+    listen: Callable[[Callable[[Mapping[str, str]], None]], None] | None = None
+
+
+def _stack(job: Job, model: _Served, replies: Replies, around: Surroundings) -> Call:
     """stored · retry · concurrency · breaker · rate · direct, read from the outside in.
 
     The breaker stands inside concurrency, so that a call which waited for its slot does not go out into an outage.
@@ -132,7 +172,7 @@ def _stack(job: Job, model: LoadedModel, replies: Replies, around: Surroundings)
     policy = RetryPolicy(max_wait_s=job.run.max_wait, uniform=random.uniform)
     again = retry(policy, clock=around.clock, sleep=around.sleep, emit=around.emit)
     attempt = direct(
-        model.chat,
+        model.ask,
         label=model.label,
         timeout_s=job.model.timeout,
         price=model.price,
@@ -144,7 +184,7 @@ def _stack(job: Job, model: LoadedModel, replies: Replies, around: Surroundings)
         ConcurrencyPolicy(least=bounds.least, most=bounds.most, limit=bounds.start),
         clock=around.clock,
         emit=around.emit,
-        resize=lambda calls: around.resize(_ROWS_PER_CALL * calls),
+        resize=lambda calls: around.resize(max(_FIRST_ROWS, _ROWS_PER_CALL * calls)),
         wait=around.wait,
     )
     limits = RateLimits(rpm=job.run.rpm, tpm=job.run.tpm)

@@ -376,7 +376,7 @@ def test_json_is_json(block: Block) -> None:
 def test_every_option_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
-    assert named <= known_flags() | {"--port", "--latency", "--fault", "--rpm"}
+    assert named <= known_flags() | {"--port", "--latency", "--fault", "--rpm", "--check"}
 
 
 def known_flags() -> set[str]:

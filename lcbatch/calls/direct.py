@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lcbatch.calls.failures import failure_of
@@ -20,7 +20,20 @@ Price = Callable[[str, Usage], float | None]
 """US dollars for the tokens of one call to a model, None where the price is unknown."""
 
 
-def direct(model: BaseChatModel, *, label: str, timeout_s: float, price: Price, clock: Clock, emit: Emit) -> Call:
+Ask = Callable[[Request], Awaitable["AIMessage"]]
+"""Puts a request to a model. What is wrong with the request itself is raised before there is anything to await."""
+
+
+def invoking(model: BaseChatModel) -> Ask:
+    """Ask a model through LangChain's own `ainvoke`."""
+
+    def ask(request: Request) -> Awaitable[AIMessage]:
+        return model.ainvoke(_messages(request), **request.params)
+
+    return ask
+
+
+def direct(ask: Ask, *, label: str, timeout_s: float, price: Price, clock: Clock, emit: Emit) -> Call:
     """One attempt, no more: whatever goes wrong leaves as CallFailed with its verdict.
 
     `timeout_s` bounds the whole attempt, however slowly the answer drips in. Each CallStarted is followed by one CallEnded,
@@ -28,12 +41,12 @@ def direct(model: BaseChatModel, *, label: str, timeout_s: float, price: Price, 
     """
 
     async def call(request: Request) -> Reply:
-        messages = _messages(request)
+        asked = ask(request)
         started_s = clock()
         emit(CallStarted(started_s))
         try:
             async with asyncio.timeout(timeout_s):
-                message = await model.ainvoke(messages, **request.params)
+                message = await asked
             _refuse_broken_off(message)
         except asyncio.CancelledError:
             emit(CallEnded(clock(), clock() - started_s, Usage(), None, Failure(Kind.UNKNOWN, "cancelled")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -13,32 +12,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from lcbatch import jsontext
 from lcbatch.errors import ConfigError, UsageError
-from lcbatch.job import ModelOptions
+from lcbatch.job import EXTRACTIVE, ModelOptions
 from lcbatch.models import LoadedModel, identity_of, nothing_to_close
 from lcbatch.models.prices import price_of
 
 _NO_KEY = "none-needed"
 """Stands where a local server wants no key; the client refuses an empty one."""
-
-_PACKAGES = {
-    "anthropic": "anthropic",
-    "azure_openai": "openai",
-    "bedrock": "aws",
-    "cohere": "cohere",
-    "deepseek": "deepseek",
-    "fireworks": "fireworks",
-    "google_genai": "google_genai",
-    "google_vertexai": "google_vertexai",
-    "groq": "groq",
-    "huggingface": "huggingface",
-    "mistralai": "mistralai",
-    "ollama": "ollama",
-    "openrouter": "openrouter",
-    "perplexity": "perplexity",
-    "together": "together",
-    "xai": "xai",
-}
-"""Providers and the `langchain_` module that each needs."""
 
 _KEY_VARIABLES = {
     "openai": "OPENAI_API_KEY",
@@ -57,10 +36,7 @@ _NOT_THE_ANSWERS = frozenset({"default_headers", "default_query", "extra_headers
 def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections: int) -> LoadedModel:
     """Build the model. Raises ConfigError (78) with what to install or to set; UsageError for a malformed option."""
     assert options.model is not None
-    provider, colon, name = options.model.partition(":")
-    if not name:
-        lacks, hint = ("name", "as in openai:gpt-5-mini") if colon else ("provider", f"did you mean openai:{provider}?")
-        raise ConfigError(f"a model is named provider:name, {options.model!r} has no {lacks}", hint=hint)
+    provider, name = _provider_and_name(options.model)
     base_url = options.base_url or _url_from(env, provider)
     local = _is_local(base_url, provider, env)
     key = _key(options, provider, env, local=local)
@@ -83,6 +59,18 @@ def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections
         aclose=aclose,
         listen=None if provider != "openai" else partial(setattr, chat, "heard"),
     )
+
+
+def _provider_and_name(model: str) -> tuple[str, str]:
+    provider, colon, name = model.partition(":")
+    if not provider or not colon:
+        hint = f"did you mean openai:{provider or name}?"
+        raise ConfigError(f"a model is named provider:name, {model!r} has no provider", hint=hint)
+    if not name:
+        raise ConfigError(f"a model is named provider:name, {model!r} has no name", hint="as in openai:gpt-5-mini")
+    if provider == EXTRACTIVE.partition(":")[0]:
+        raise ConfigError(f"there is no model {model!r}", hint=f"did you mean {EXTRACTIVE}?")
+    return provider, name
 
 
 def _openai(name: str, base_url: str | None, key: str | None, arguments: Mapping[str, Any], connections: int) -> Any:
@@ -111,32 +99,23 @@ def _by_langchain(provider: str, name: str, base_url: str | None, key: str | Non
         raise ConfigError(
             f"{provider}: needs the package langchain", hint="pip install 'lcbatch[providers]'"
         ) from error
-    _refuse_unknown(provider, name)
     given = {**arguments, "max_retries": 0}
     given |= {"base_url": base_url} if base_url else {}
     given |= {"api_key": key} if key else {}
     try:
         return init_chat_model(name, model_provider=provider, **given)
     except ImportError as error:
-        named = re.search(r"pip install (?:-U )?([\w-]+)", str(error))
-        package = named[1] if named else f"langchain-{provider.replace('_', '-')}"
-        raise ConfigError(f"{provider}: {error}", hint=f"pip install {package}") from error
+        package = re.search(r"pip install (?:-U )?([\w-]+)", str(error))
+        if package is None:
+            raise ConfigError(f"{provider}: {error}", hint="look at what is installed with it") from error
+        raise ConfigError(f"{provider}: needs its LangChain package", hint=f"pip install {package[1]}") from error
     except Exception as error:  # each integration has exceptions of its own for settings that it dislikes
-        raise ConfigError(f"{provider}:{name} cannot be set up: {error}", hint="look at -m and --model-arg") from error
-
-
-def _refuse_unknown(provider: str, name: str) -> None:
-    """Raise ConfigError for a provider that nobody knows, or one whose package is not installed."""
-    package = _PACKAGES.get(provider, provider)
-    if importlib.util.find_spec(f"langchain_{package}") is not None:
-        return
-    if provider not in _PACKAGES:
-        near = difflib.get_close_matches(provider, [*_PACKAGES, "openai", "lcbatch"], n=1)
-        hint = f"did you mean {near[0]}:{name}?" if near else f"is there a package langchain-{package}? pip install it"
-        raise ConfigError(f"there is no provider {provider!r} here", hint=hint)
-    raise ConfigError(
-        f"{provider}: needs its LangChain package", hint=f"pip install langchain-{package.replace('_', '-')}"
-    )
+        known = re.search(r"Supported model providers are: (.+)", str(error))
+        if known is None:
+            raise ConfigError(f"{provider}:{name} cannot be set up: {error}", hint="look at -m, --model-arg") from error
+        near = difflib.get_close_matches(provider, known[1].split(", "), n=1)
+        hint = f"did you mean {near[0]}:{name}?" if near else f"one of {known[1]}"
+        raise ConfigError(f"there is no provider {provider!r} here", hint=hint) from error
 
 
 def _arguments(options: ModelOptions) -> dict[str, Any]:
@@ -185,7 +164,7 @@ def _refuse_open_wire(base_url: str, *, has_key: bool, insecure_http: bool) -> N
     parts = _split(base_url)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigError(f"--base-url {base_url!r} is no http(s) URL", hint="write it like http://127.0.0.1:8000/v1")
-    if parts.scheme == "http" and has_key and not insecure_http and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and has_key and not insecure_http and not is_loopback(parts.hostname):
         raise ConfigError(
             f"a key would travel unencrypted to {parts.hostname}", hint="use https, or allow it with --insecure-http"
         )
@@ -205,10 +184,10 @@ def _is_local(base_url: str | None, provider: str, env: Mapping[str, str]) -> bo
     if base_url is None:
         return provider == "ollama" and not env.get("OLLAMA_HOST")
     parts = _split(base_url)
-    return parts is not None and _is_loopback(parts.hostname or "")
+    return parts is not None and is_loopback(parts.hostname or "")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

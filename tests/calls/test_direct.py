@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
 
-from lcbatch.calls.direct import direct, message_json
+from lcbatch.calls.direct import direct, invoking, message_json
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import CallEnded, CallStarted
 from lcbatch.execute.virtual_time import run_virtual
@@ -66,7 +66,7 @@ class Trial:
     async def call(self, request: Request) -> Reply:
         clock = asyncio.get_running_loop().time
         attempt = direct(
-            self.model, label="test:m", timeout_s=self._timeout_s, price=price, clock=clock, emit=self.events
+            invoking(self.model), label="test:m", timeout_s=self._timeout_s, price=price, clock=clock, emit=self.events
         )
         return await attempt(request)
 

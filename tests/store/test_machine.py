@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,14 +175,49 @@ class Session:
 
 _SESSIONS = st.builds(
     Session,
-    chain=st.sampled_from(["first", "first", "first", "second"]),
+    chain=st.sampled_from([*["first"] * 6, "second"]),
     keep=st.booleans(),
     streamed=st.booleans(),
     batch=st.integers(1, 4),
     answers=st.lists(st.sampled_from(["yes", "yes", Kind.TIMEOUT, Kind.PARSE]), min_size=1, max_size=5),
-    ends=st.sampled_from([0, 1, 3, 100, 100, 100]),
-    crashes=st.booleans(),
-    drop=st.sampled_from([True, True, False]),
+    ends=st.sampled_from([*[100] * 6, 0, 1, 3]),
+    crashes=st.sampled_from([False, False, False, True]),
+    drop=st.sampled_from([True, True, True, False]),
+)
+
+
+Edit: TypeAlias = Callable[[list[tuple[str, int]]], None]
+
+
+def _adding(at: int, text: str) -> Edit:
+    return lambda rows: rows.insert(at, (text, 0))
+
+
+def _appending(texts: str) -> Edit:
+    return lambda rows: rows.extend((text, 0) for text in texts)
+
+
+def _removing(start: int, stop: int) -> Edit:
+    return lambda rows: rows.__delitem__(slice(start, stop))
+
+
+def _noting(at: int, note: int) -> Edit:
+    """A column that passes through is edited."""
+    return lambda rows: rows.__setitem__(slice(at, at + 1), [(text, note) for text, _ in rows[at : at + 1]])
+
+
+_AT = st.integers(0, 6)
+_TEXTS = "abcdef"
+_EDITS = st.lists(
+    st.one_of(
+        st.builds(_appending, st.text(_TEXTS, min_size=1, max_size=3)),
+        st.builds(_noting, _AT, st.integers(1, 3)),
+        st.builds(_removing, _AT, st.just(100)),
+        st.builds(_removing, _AT, _AT),
+        st.builds(_adding, _AT, st.sampled_from(_TEXTS)),
+        st.just(list.reverse),
+    ),
+    max_size=2,
 )
 
 
@@ -211,46 +246,16 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._folder.cleanup()
 
-    @initialize(order=st.sampled_from(Order), failed_too=st.booleans(), items=st.text("abc", max_size=6))
+    @initialize(order=st.sampled_from(Order), failed_too=st.booleans(), items=st.text("abc", min_size=1, max_size=6))
     def begin(self, *, order: Order, failed_too: bool, items: str) -> None:
         output = View("output", order, done=True, failed=failed_too)
         self.sinks = [Output(output), Output(View("errors", Order.FINISHED, done=False, failed=True))]
         self.input = [(text, 0) for text in items]
 
-    # --- the user's editor
-
-    @rule(text=st.sampled_from("abcdef"), at=st.integers(0, 9))
-    def add_a_row(self, *, text: str, at: int) -> None:
-        self.input.insert(at, (text, 0))
-
-    @rule(texts=st.text("abcdef", min_size=1, max_size=4))
-    def append_rows(self, texts: str) -> None:
-        self.input += [(text, 0) for text in texts]
-
-    @rule(at=st.integers(0, 9))
-    def remove_a_row(self, at: int) -> None:
-        del self.input[at : at + 1]
-
-    @rule(keep=st.integers(0, 5))
-    def cut_the_input(self, keep: int) -> None:
-        del self.input[keep:]
-
-    @rule(at=st.integers(0, 9), note=st.integers(1, 3))
-    def edit_a_column_that_passes(self, *, at: int, note: int) -> None:
-        self.input[at : at + 1] = [(text, note) for text, _ in self.input[at : at + 1]]
-
-    @rule()
-    def reverse(self) -> None:
-        self.input.reverse()
-
-    # --- runs
-
-    @rule(session=_SESSIONS)
-    def run(self, session: Session) -> None:
-        asyncio.run(self._run(session))
-
-    @rule(session=_SESSIONS)
-    def run_again(self, session: Session) -> None:
+    @rule(edits=_EDITS, session=_SESSIONS)
+    def run(self, *, edits: list[Edit], session: Session) -> None:
+        for edit in edits:
+            edit(self.input)
         asyncio.run(self._run(session))
 
     @rule(chain=st.sampled_from(["first", "second"]), batch=st.integers(1, 4))
@@ -431,4 +436,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=40, stateful_step_count=12, deadline=None)
+TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=10, deadline=None)
