@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Without cached bytecode every start of the program costs a second more, and the tests start it often.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test lint quality samples clean
 
 demo: $(READY)

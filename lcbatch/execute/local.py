@@ -100,7 +100,7 @@ class LocalExecutor:
         self._draining = False
 
     def resize(self, window: int) -> None:
-        """Run at most `window` rows at once from now on; a narrower one takes hold as rows are begun."""
+        """Run at most `window` rows at once from now on; a narrower one takes hold as rows in flight end."""
         self._window = window
 
     def drain(self) -> None:
@@ -157,9 +157,14 @@ class LocalExecutor:
             handoff.close()
 
     async def _work(self, handoff: _Handoff, work: Work, finished: _Finished) -> None:
+        me = asyncio.current_task()
         while (row := await handoff.take()) is not None:
             self._emit(RowsStarted(1))
             await finished.put(await work(row))
+            if len(self._workers) > self._window and me is not None:
+                # At once, not by the callback: of many that end together only those beyond the window may go.
+                self._workers.discard(me)
+                return
 
 
 def _only_one(errors: BaseExceptionGroup[BaseException]) -> BaseException | None:

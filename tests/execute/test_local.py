@@ -175,6 +175,34 @@ def test_drain_and_cancel_may_come_again_and_again_and_after_the_end() -> None:
     run_virtual(main())
 
 
+def test_a_wider_window_is_filled() -> None:
+    executor, work = executor_of(2), Workshop()
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_later(2.5, executor.resize, 10)
+        assert len(await ended(executor, 36, work)) == 36
+        assert asyncio.get_running_loop().time() == pytest.approx(6.0)
+
+    run_virtual(main())
+    assert work.most == 10
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_a_narrower_window_takes_hold_as_rows_end(window: int) -> None:
+    executor, work = executor_of(8), Workshop()
+    most_later = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(1.5, executor.resize, window)
+        for moment_s in (2.5, 3.5, 4.5):
+            loop.call_later(moment_s, lambda: most_later.append(work.inside))
+        assert sorted(await ended(executor, 40, work)) == list(range(40))
+
+    run_virtual(main())
+    assert most_later == [window] * 3
+
+
 @pytest.mark.parametrize("error", [ValueError("a bug"), OutputFailed("the store broke")])
 def test_an_exception_of_the_work_ends_all_and_surfaces(error: Exception) -> None:
     work = Workshop(otherwise_s=100.0)
@@ -308,6 +336,7 @@ def test_many_trivial_rows_take_no_more_memory_than_few() -> None:
     cancel_s=st.none() | st.integers(0, 12),
     consumer_s=st.integers(0, 3),
     waits=st.booleans(),
+    resize=st.none() | st.tuples(st.integers(0, 8), st.integers(1, 6)),
 )
 @settings(max_examples=150, deadline=None)
 def test_whatever_happens_each_row_ends_at_most_once_and_nothing_hangs(
@@ -318,6 +347,7 @@ def test_whatever_happens_each_row_ends_at_most_once_and_nothing_hangs(
     cancel_s: int | None,
     consumer_s: int,
     waits: bool,
+    resize: tuple[int, int] | None,
 ) -> None:
     executor = executor_of(window)
     work = Workshop({ordinal: float(duration) for ordinal, duration in enumerate(durations)})
@@ -329,6 +359,8 @@ def test_whatever_happens_each_row_ends_at_most_once_and_nothing_hangs(
             loop.call_later(drain_s, executor.drain)
         if cancel_s is not None:
             loop.call_later(cancel_s, executor.cancel)
+        if resize is not None:
+            loop.call_later(resize[0], executor.resize, resize[1])
         found = []
         async with executor.run(aiter(tap), work) as groups:
             async for group in groups:
@@ -339,7 +371,7 @@ def test_whatever_happens_each_row_ends_at_most_once_and_nothing_hangs(
     found = run_virtual(main())
     assert len(found) == len(set(found))
     assert set(found) <= set(work.begun)
-    assert work.most <= window
+    assert work.most <= max(window, resize[1] if resize else 0)
     assert work.inside == 0
     if cancel_s is None:
         assert sorted(found) == sorted(work.begun)

@@ -111,6 +111,42 @@ def test_a_signal_beats_a_stop_reason_and_still_only_drains() -> None:
     assert executor.cancelled == []
 
 
+def test_the_same_term_again_at_once_is_one_signal() -> None:
+    async def story(shutdown: Shutdown) -> None:
+        shutdown._on_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        shutdown._on_signal(signal.SIGTERM)
+
+    assert told(story, for_s=10)[1].cancelled == []
+    assert told(signals(signal.SIGTERM, signal.SIGINT), for_s=10)[1].cancelled == [1.0]
+
+
+def test_who_only_waits_is_cut_off_by_a_stop_and_who_works_is_not() -> None:
+    async def main() -> list[str]:
+        ended: list[str] = []
+        patience = Patience()
+        shutdown = Shutdown(Stopped(), patience, Events(), drain_timeout_s=None, sleep=asyncio.sleep)
+
+        async def waits(name: str, delay_s: float) -> None:
+            await patience.sleep(delay_s)
+            ended.append(name)
+
+        async def works() -> None:
+            await patience.sleep(1)
+            await asyncio.sleep(10)
+            ended.append("worked")
+
+        tasks = [asyncio.create_task(one) for one in (waits("short", 1), waits("long", 3600), works())]
+        await asyncio.sleep(2)
+        shutdown.request(TimeIsUp("time is up"))
+        late = asyncio.create_task(waits("late", 0))
+        await asyncio.gather(*tasks, late, return_exceptions=True)
+        assert [task.cancelled() for task in (*tasks, late)] == [False, True, False, True]
+        return ended
+
+    assert run_virtual(main()) == ["short", "worked"]
+
+
 def test_time_that_is_up_asks_for_the_stop() -> None:
     async def story(shutdown: Shutdown) -> None:
         task = on_time(shutdown, 60.0, lambda: TimeIsUp("time is up"), asyncio.sleep)
