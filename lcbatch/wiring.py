@@ -118,6 +118,10 @@ def prepare_chain(job: Job, model: LoadedModel | None) -> Connect:
         return lambda _replies, _around: own
     assert model is not None
     templates = load_templates(job.chain)
+    if job.task == SUMMARIZE and model.takes_document_alone and (templates.prompt or templates.system):
+        raise UsageError(
+            f"{model.label} reads no prompt", hint="name a model that does with -m; --words and --focus work with both"
+        )
     served = _Served(invoking(model.chat), model.label, model.price, model.listen)
     return lambda replies, around: load_chain(
         job.task,
