@@ -117,6 +117,12 @@ def failed_count(connection: sqlite3.Connection) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
+def all_stand(connection: sqlite3.Connection, generation: int) -> bool:
+    """Whether every placed row stands."""
+    query = "SELECT 1 FROM places WHERE generation = ? AND row_id NOT IN (SELECT row_id FROM standing) LIMIT 1"
+    return connection.execute(query, (generation,)).fetchone() is None
+
+
 def drop(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
     """These rows leave the output; their answers stay."""
     if row_ids:

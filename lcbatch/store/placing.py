@@ -176,7 +176,7 @@ class Placing:
             )
             if found.done is not None:
                 _mark_edited(connection, done=bool(found.done))
-        if found.done is None and found.row_id <= self._known_rows:
+        if not found.done and found.row_id <= self._known_rows:
             self._recall(connection, found)
         if found.done:
             return Placed(State.ANSWERED, None)
@@ -187,15 +187,19 @@ class Placing:
         return Placed(State.PENDING, _row(keyed, found, ordinal))
 
     def _recall(self, connection: sqlite3.Connection, found: _Found) -> None:
-        """Let the best answer stand that this chain accepts, if the row was answered before."""
+        """Let the best answer stand that this chain accepts, if there is a better one than what stands.
+
+        After --on-change keep a failure of the other chain may stand where this one has an answer.
+        """
         answer = connection.execute(
             "SELECT answers.chain_id, sample, done, kind FROM answers JOIN accepts ON accepts.other_id = answers.chain_id "
             "WHERE row_id = ? AND accepts.chain_id = ? "
             "ORDER BY done DESC, answers.chain_id = accepts.chain_id DESC, finished_at DESC LIMIT 1",
             (found.row_id, self._chain_id),
         ).fetchone()
-        if answer is None:
+        if answer is None or (found.done is not None and not answer[2]):
             return
+        unsettle(connection, found.row_id)
         found.chain_id, sample, found.done, found.kind = answer
         connection.execute(
             "INSERT INTO standing VALUES (?, ?, ?, ?)", (found.row_id, found.chain_id, sample, self.next_seq)

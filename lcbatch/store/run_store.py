@@ -159,6 +159,10 @@ class RunStore:
         """Rows that stand in the output, done or failed."""
         return await self._writer.submit(answers.standing_count)
 
+    async def all_stand(self) -> bool:
+        """Whether every row of the input as it was read stands in the output, done or failed."""
+        return await self._writer.submit(lambda connection: answers.all_stand(connection, self._placing.generation))
+
     async def end_placing(self, drop: Sequence[Gone]) -> None:
         """The input was read to its end: its places count from now on, and `drop` leaves the output."""
 

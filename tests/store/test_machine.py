@@ -96,8 +96,9 @@ class Model:
 
     def place(self, key: Key, note: int) -> State:
         self.notes[key] = note
-        if key not in self.standing and (answer := self._best(key)) is not None:
-            self.standing[key] = answer
+        best = self._best(key)
+        if best is not None and (key not in self.standing or (self.standing[key] in KINDS and best not in KINDS)):
+            self.standing[key] = best
         answer = self.standing.get(key)
         if answer is None:
             return State.PENDING
@@ -337,7 +338,9 @@ class StoreMachine(RuleBasedStateMachine):
                 rows = [row async for page in store.pending(only_requeued=True) for row in page]
                 assert [self.model.places[row.ordinal] for row in rows] == expected
                 await self._answer(store, session, rows[: session.ends], 0, projectors, chain=chain)
-                await self._end(store, session, projectors, complete=session.ends >= len(rows))
+                complete = await store.all_stand()
+                assert complete == (set(self.model.places) <= set(self.model.standing))
+                await self._end(store, session, projectors, complete=complete)
         self._after(session)
 
     # --- their parts

@@ -100,6 +100,20 @@ def test_answers_that_are_kept_count_under_the_new_chain(tmp_path: Path) -> None
     asyncio.run(main())
 
 
+def test_an_answer_beats_a_failure_that_was_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with store_at(tmp_path / "s") as store:
+            await answer(store, pending_of(await read_whole(store, keyed_all("ab"))))
+        async with store_at(tmp_path / "s", SECOND) as store:
+            rows = pending_of(await read_whole(store, keyed_all("ab")))
+            await store.put([failed(rows[0], Kind.TIMEOUT), failed(rows[1], Kind.REFUSAL)])
+        async with store_at(tmp_path / "s", FIRST, keep=True) as store:
+            assert states_of(await read_whole(store, keyed_all("ab"))) == "AA"
+            assert len(shown_after(store, DONE)) == 2
+
+    asyncio.run(main())
+
+
 def test_a_passed_column_that_changed_costs_no_call_and_marks_the_output_stale(tmp_path: Path) -> None:
     async def main() -> None:
         async with store_at(tmp_path / "s") as store:

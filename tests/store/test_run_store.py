@@ -255,7 +255,8 @@ async def _with_full_disk(path: Path, texts: str) -> Path:
         assert store.failed
         assert len(list(store.entries(DONE, 0))) <= 1
     image = crash_image(path, path.with_name("image"))
-    store._writer._connection.close()
+    for connection in (store._writer._connection, store._reader, store._view_reader):
+        connection.close()  # a process that lost its disk leaves without closing; this one has to go on
     return image
 
 
