@@ -117,11 +117,7 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
     executor = LocalExecutor(bounds_of(job).rows, fanout.emit)
     patience = Patience()
     around = Surroundings(world.env, world.clock, fanout.emit, executor.resize, patience.wait, patience.sleep)
-    sinks = [
-        open_sink(job.output, task=job.task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)
-    ]
-    if place.errors is not None:
-        sinks.append(errors_sink(place.errors))
+    sinks = _sinks(job, world, place)
     source = None if from_store else Peeked(_source(job, world, place))
     if source is not None:
         stack.push_async_callback(source.aclose)
@@ -152,6 +148,14 @@ async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bo
         executor=executor,
         shutdown=Shutdown(executor, patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep),
     )
+
+
+def _sinks(job: Job, world: World, place: Place) -> list[Sink]:
+    """The output's sink and that of the failed rows. The output comes first: it may refuse, and then nothing is touched."""
+    output = open_sink(
+        job.output, task=job.task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal
+    )
+    return [output] if place.errors is None else [output, errors_sink(place.errors)]
 
 
 async def _row_model(job: Job, source: Peeked | None) -> str | None:

@@ -136,6 +136,7 @@ class Placing:
             (self._old_generation, self.ordinal),
         )
         if self.ordinal == self._old_size:
+            _mark_behind_kept(connection, self._old_generation)
             return
         _mark_reordered(connection)
         self.generation = self._old_generation + 1
@@ -215,6 +216,15 @@ def _mark_edited(connection: sqlite3.Connection, *, done: bool) -> None:
 
 def _mark_reordered(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE projections SET changes = changes + 1 WHERE by_input")
+
+
+def _mark_behind_kept(connection: sqlite3.Connection, generation: int) -> None:
+    """Rows are appended: where removed ones were kept, which ordered outputs show last, these go before them."""
+    query = (
+        "UPDATE projections SET changes = changes + 1 WHERE by_input "
+        "AND EXISTS (SELECT 1 FROM standing WHERE row_id NOT IN (SELECT row_id FROM places WHERE generation = ?))"
+    )
+    connection.execute(query, (generation,))
 
 
 def unsettle(connection: sqlite3.Connection, row_id: int) -> None:

@@ -237,6 +237,23 @@ def test_an_ordered_output_that_keeps_removed_rows_shows_what_is_appended_later(
     asyncio.run(main())
 
 
+def test_an_ordered_output_shows_a_kept_row_once_when_it_comes_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with store_at(tmp_path / "s") as store:
+            await store.projection(ORDERED, {})
+            await answer(store, pending_of(await read_whole(store, keyed_all("abc"))))
+            await read(store, keyed_all("ab"))
+            await store.end_placing([])
+            await store.commit_position(ORDERED.name, -1, {})
+            await store.commit_position(ORDERED.name, 2, {})
+            assert not await store.is_stale(ORDERED)
+        async with store_at(tmp_path / "s") as store:
+            await read_whole(store, keyed_all("abdc"))
+            assert await store.is_stale(ORDERED), "the file says a, b, c, and after 2 come d and c"
+
+    asyncio.run(main())
+
+
 def test_what_is_refused_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "s"
 
