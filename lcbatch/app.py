@@ -343,7 +343,7 @@ async def _bring_up_to_date(run: _Run, projectors: list[Projector]) -> None:
     """The outputs' last step. With a broken store nothing more is written: the next run does it."""
     if run.store.failed:
         return
-    complete = run.complete and run.shutdown.reason is None
+    complete = run.complete and run.shutdown.reason is None and await run.store.all_stand()
     departed = await run.store.departed()
     for projector in projectors:
         if await run.store.is_stale(projector.sink.view):

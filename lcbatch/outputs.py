@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -103,7 +104,7 @@ class NewOutput:
 
 def set_aside(place: Place) -> list[Path]:
     """Move the old output, store and errors out of the way (--fresh); where they are now. Nothing is deleted."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    stamp = _free_stamp(place)
     moved = []
     store_files = [_beside(place.store, end) for end in _STORE_FILES]
     for path in (place.paths.output, place.errors, *store_files):
@@ -113,6 +114,14 @@ def set_aside(place: Place) -> list[Path]:
             path.rename(target)
             moved.append(target)
     return moved
+
+
+def _free_stamp(place: Place) -> str:
+    """The time of day, with a number behind it where something was set aside within the same second."""
+    now = time.strftime("%Y%m%d-%H%M%S")
+    own = [path for path in (place.paths.output, place.errors, place.store) if path is not None]
+    stamps = itertools.chain([now], (f"{now}-{number}" for number in itertools.count(2)))
+    return next(stamp for stamp in stamps if not any(_beside(path, f".old-{stamp}").exists() for path in own))
 
 
 def remove_store(place: Place) -> None:

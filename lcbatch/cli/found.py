@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from lcbatch.errors import InputMissing, RefusedError
-from lcbatch.store.schema import connect
+from lcbatch.store.schema import connect, verdict
 
 Out = Annotated[str, typer.Argument(metavar="OUT", help="The output of a run, or its store.", show_default=False)]
 Store = Annotated[
@@ -42,6 +42,8 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise RefusedError(f"cannot read {path}: {error}", hint="may this user read it?") from error
     try:
         yield connection
+    except sqlite3.DatabaseError as error:
+        raise verdict(path, error) from error
     finally:
         connection.close()
 

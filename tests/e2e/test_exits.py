@@ -308,3 +308,36 @@ def test_no_traceback_and_no_key_in_any_message(tmp_path: Path) -> None:
         assert path.is_dir() or key.encode() not in path.read_bytes()
     assert key not in done.stderr + done.stdout
     assert os.fspath(sys.executable) not in done.stderr
+
+
+def test_retry_of_an_ordered_output_with_a_gap_loses_no_row(tmp_path: Path) -> None:
+    with SimulatorProcess() as provider:
+        shop = Shop(provider, tmp_path)
+        marks = {3: " [[fault:hang]]", 5: " [[fault:context:1]]"}
+        rows = rows_of(*(f"row {index}{marks.get(index, '')}" for index in range(8)))
+        shop.write("in.jsonl", rows)
+        arguments = [
+            "run",
+            "in.jsonl",
+            *call_arguments(shop, "-o", "out.jsonl", "-j", "4", "--ordered", "--timeout", "2s"),
+        ]
+        with started(shop, *arguments, "--drain-timeout", "0") as process:
+            while len(provider.ledger()) < 6:
+                pass
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 143
+        assert cli("retry", "out.jsonl", cwd=tmp_path).returncode == 0
+        with SimulatorProcess(port=0) as other:
+            shop.write("in.jsonl", rows)
+            again = cli(*arguments, "--base-url", other.base_url, "--fail-on", "never", cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert [row["text"] for row in shop.output()] == [row["text"] for row in rows if "hang" not in row["text"]]
+
+
+def test_two_fresh_starts_within_a_second_keep_both_outputs(shop: Shop) -> None:
+    shop.write("in.jsonl", rows_of("a"))
+    for _ in range(3):
+        assert (
+            cli("run", "in.jsonl", *call_arguments(shop, "-o", "out.jsonl", "--fresh"), cwd=shop.folder).returncode == 0
+        )
+    assert len(list(shop.folder.glob("out.jsonl.old-*"))) == 2
