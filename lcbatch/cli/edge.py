@@ -21,7 +21,7 @@ def run_cli(argv: list[str]) -> None:
 
     debug = "--debug" in argv or bool(os.environ.get("LCBATCH_DEBUG"))
     code = _run(app, argv, debug=debug)
-    sys.stdout = _without_broken_pipe(sys.stdout)
+    _flush_stdout()
     sys.exit(code)
 
 
@@ -78,12 +78,11 @@ def _say(text: str, hint: str) -> None:
         return
 
 
-def _without_broken_pipe(stream: object) -> object:
+def _flush_stdout() -> None:
     """Flush what is left; where the reader has gone, Python must not complain about it at its end."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except (OSError, ValueError, AttributeError):
-        pass
-    return stream
+        return  # closed, or never there: nothing is lost that could be said
