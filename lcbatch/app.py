@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from lcbatch import pipeline
+from lcbatch.calls.budget import Spend
 from lcbatch.errors import CONTINUABLE, Kind, LcbatchError, RowsFailed, TimeIsUp, exit_code_of
 from lcbatch.events import InputSize, Notice, RunFinished, RunStarted
-from lcbatch.execute.local import LocalExecutor
-from lcbatch.execute.shutdown import Patience, Shutdown, on_time
-from lcbatch.job import SUMMARIZE, Job
-from lcbatch.models import LoadedModel
-from lcbatch.observers import make_observer
-from lcbatch.observers.fanout import Display, Fanout
+from lcbatch.execute.shutdown import Shutdown, on_time
+from lcbatch.job import Job
+from lcbatch.observers.fanout import Fanout
 from lcbatch.observers.figures import Snapshot
-from lcbatch.observers.stats import Stats
-from lcbatch.outputs import NewOutput, Place, locked, place_of, remove_store, set_aside
+from lcbatch.observers.summary import summary_json
+from lcbatch.opening import Run, open_run, source_of
+from lcbatch.outputs import remove_store
 from lcbatch.plan import Plan
-from lcbatch.ports import Chain, Sink, Source
-from lcbatch.records import Row
+from lcbatch.ports import Sink
+from lcbatch.records import Json, Row
 from lcbatch.rules import StopRules, check_fail_on, check_max_failures, fails
-from lcbatch.sinks import Projector, errors_sink, open_sink
-from lcbatch.sources import open_source
-from lcbatch.sources.peek import Peeked
+from lcbatch.sinks import Projector
 from lcbatch.sources.readers import DocumentText
-from lcbatch.store.run_store import RunStore, open_store
-from lcbatch.wiring import Surroundings, bounds_of, govern, make_work, model_name, prepare_chain, wire_model
+from lcbatch.watching import noting, sampling
+from lcbatch.wiring import bounds_of, make_work, model_name
 from lcbatch.world import World
 
 
@@ -57,34 +53,12 @@ class Retry:
     kinds: frozenset[Kind] | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class _Run:
-    """What one run has open."""
-
-    job: Job
-    world: World
-    place: Place
-    store: RunStore
-    model: LoadedModel | None
-    chain: Chain
-    source: Source | None
-    sinks: list[Sink]
-    fanout: Fanout
-    stats: Stats
-    executor: LocalExecutor
-    shutdown: Shutdown
-    made: NewOutput | None
-    govern: Callable[[], AbstractAsyncContextManager[None]]
-    complete: bool = False
-    begun: bool = field(default=False)
-
-
 async def run_job(job: Job, world: World, retry: Retry | None = None) -> Report:
     """Run a job to its end, whatever that is. Raises LcbatchError for what was wrong before anything was touched."""
     check_fail_on(job.run.fail_on)
     check_max_failures(job.run.max_failures)
     async with AsyncExitStack() as stack:
-        run = await _open(job, world, stack, from_store=retry is not None)
+        run = await open_run(job, world, stack, from_store=retry is not None)
         await stack.enter_async_context(_displays(run.fanout))
         async with run.shutdown.listening() if world.handles_signals else nullcontext():
             error = await _to_its_end(run, retry)
@@ -109,73 +83,6 @@ async def run_job(job: Job, world: World, retry: Retry | None = None) -> Report:
     return report
 
 
-async def _open(job: Job, world: World, stack: AsyncExitStack, *, from_store: bool) -> _Run:
-    """Open what the run needs, cheapest refusals first: nothing is created before names, input and model are right."""
-    place = place_of(job, world)
-    stats = Stats(max_rows=job.run.limit)
-    fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
-    executor = LocalExecutor(bounds_of(job).rows, fanout.emit)
-    patience = Patience()
-    around = Surroundings(world.env, world.clock, fanout.emit, executor.resize, patience.wait, patience.sleep)
-    sinks = _sinks(job, world, place)
-    source = None if from_store else Peeked(_source(job, world, place))
-    if source is not None:
-        stack.push_async_callback(source.aclose)
-    model = wire_model(job, around, await _row_model(job, source))
-    if model is not None:
-        stack.push_async_callback(model.aclose)
-    connect = prepare_chain(job, model)
-    place = await stack.enter_async_context(locked(place, job, world.command))
-    if job.run.fresh:
-        for path in set_aside(place):
-            fanout.emit(Notice(f"set aside: {path}"))
-    made = None if place.store.exists() else NewOutput(place)
-    store = await stack.enter_async_context(open_store(place.store))
-    around = replace(around, hopeful=await store.ever_succeeded())
-    return _Run(
-        job=job,
-        world=world,
-        place=place,
-        made=made,
-        store=store,
-        model=model,
-        chain=connect(store, around),
-        govern=partial(govern, job, store, around),
-        source=source,
-        sinks=sinks,
-        fanout=fanout,
-        stats=stats,
-        executor=executor,
-        shutdown=Shutdown(executor, patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep),
-    )
-
-
-def _sinks(job: Job, world: World, place: Place) -> list[Sink]:
-    """The output's sink and that of the failed rows. The output comes first: it may refuse, and then nothing is touched."""
-    output = open_sink(
-        job.output, task=job.task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal
-    )
-    return [output] if place.errors is None else [output, errors_sink(place.errors)]
-
-
-async def _row_model(job: Job, source: Peeked | None) -> str | None:
-    """The model that the rows name themselves, looked for only where the job names none."""
-    if source is None or model_name(job) is not None or job.chain.chain is not None:
-        return None
-    return await source.row_model()
-
-
-def _source(job: Job, world: World, place: Place) -> Source:
-    documents = job.task == SUMMARIZE
-    return open_source(job.inputs, job.input, documents=documents, own_outputs=place.own_files(), stdin=world.stdin)
-
-
-def _display(job: Job, world: World, stats: Stats) -> Display:
-    answers_there_too = job.output.output is None and world.stdout_is_terminal
-    is_terminal = world.stderr_is_terminal and not answers_there_too
-    return make_observer(job.display.progress, stats, stream=world.stderr, is_terminal=is_terminal, clock=world.clock)
-
-
 @asynccontextmanager
 async def _displays(fanout: Fanout) -> AsyncIterator[None]:
     timers = asyncio.create_task(fanout.run())
@@ -186,7 +93,7 @@ async def _displays(fanout: Fanout) -> AsyncIterator[None]:
         await asyncio.gather(timers, return_exceptions=True)
 
 
-async def _to_its_end(run: _Run, retry: Retry | None) -> LcbatchError | None:
+async def _to_its_end(run: Run, retry: Retry | None) -> LcbatchError | None:
     """Plan, run, and bring the outputs up to date; the error that ended the run."""
     try:
         rows = await _plan(run, retry)
@@ -200,7 +107,7 @@ async def _to_its_end(run: _Run, retry: Retry | None) -> LcbatchError | None:
     return run.shutdown.reason or await _failed_rows(run)
 
 
-async def _plan(run: _Run, retry: Retry | None) -> AsyncGenerator[Row]:
+async def _plan(run: Run, retry: Retry | None) -> AsyncGenerator[Row]:
     """The rows to run. On a store that holds rows the whole input is placed first, or refused untouched."""
     if run.source is None:
         return await _requeued(run, retry or Retry())
@@ -227,7 +134,7 @@ async def _plan(run: _Run, retry: Retry | None) -> AsyncGenerator[Row]:
     return _completing(run, plan)
 
 
-async def _completing(run: _Run, plan: Plan) -> AsyncGenerator[Row]:
+async def _completing(run: Run, plan: Plan) -> AsyncGenerator[Row]:
     """The plan's rows; notes whether they were all of them. What is wrong with the input stops the run in order."""
     try:
         async with aclosing(plan.rows()) as rows:
@@ -238,7 +145,7 @@ async def _completing(run: _Run, plan: Plan) -> AsyncGenerator[Row]:
         run.shutdown.request(error)
 
 
-async def _requeued(run: _Run, retry: Retry) -> AsyncGenerator[Row]:
+async def _requeued(run: Run, retry: Retry) -> AsyncGenerator[Row]:
     lineage = await run.store.lineage(Plan.identity_of(run.chain))
     await run.store.answer_with(lineage)
     count = await run.store.requeue(retry.kinds)
@@ -257,18 +164,17 @@ async def _flat(pages: AsyncGenerator[list[Row]]) -> AsyncGenerator[Row]:
                 yield row
 
 
-async def _begin(run: _Run) -> None:
+async def _begin(run: Run) -> None:
     """Note the run, and tell who is watching."""
     job = run.job
     described = {"task": job.task, "inputs": list(job.inputs), "options": job.options()}
     await run.store.begin_run(run.world.command, described, in_flight=bounds_of(job).rows)
     run.begun = True
-    label = run.model.label if run.model else job.chain.chain or ""
-    run.fanout.emit(RunStarted(run.world.clock(), job.task, label, job.output.output or "-", bounds_of(job).start))
+    run.fanout.emit(RunStarted(run.world.clock(), job.task, run.label, job.output.output or "-", bounds_of(job).start))
 
 
 @asynccontextmanager
-async def _projector(run: _Run, sink: Sink) -> AsyncIterator[Projector]:
+async def _projector(run: Run, sink: Sink) -> AsyncIterator[Projector]:
     """A projector that has taken up its output, and its task; a sink that fails stops the run."""
     options = {name: value for name, value in run.job.options().items() if name in _SHAPE}
     kept = await run.store.projection(sink.view, {**options, "order": sink.view.order.value})
@@ -296,10 +202,10 @@ async def _watched(projector: Projector, shutdown: Shutdown) -> None:
         shutdown.request(error)
 
 
-async def _run_rows(run: _Run, rows: AsyncGenerator[Row], projectors: list[Projector]) -> None:
+async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projector]) -> None:
     job, world = run.job, run.world
     rules = StopRules(
-        model=run.model.label if run.model else "the model",
+        model=run.models[0].label if run.models else "the model",
         max_failures=job.run.max_failures,
         hopeful=await run.store.ever_succeeded(),
         row_models=model_name(job) is None,
@@ -308,13 +214,16 @@ async def _run_rows(run: _Run, rows: AsyncGenerator[Row], projectors: list[Proje
         if run.source is not None and run.source.rereadable and not run.store.holds_rows:
             stack.callback(asyncio.create_task(_count(run)).cancel)
         await stack.enter_async_context(run.govern())
+        stack.enter_context(run.deadlines.beating())
+        await stack.enter_async_context(sampling(run.waiting, run.fanout.emit, world.clock))
+        await stack.enter_async_context(noting(lambda: _figures(run), run.store.note_figures))
         read = await stack.enter_async_context(DocumentText(max_row_bytes=job.input.max_row_bytes))
         if job.run.max_time is not None:
             error = TimeIsUp("--max-time has passed", hint="run the same command again to continue")
             stack.callback(on_time(run.shutdown, job.run.max_time, lambda: error, asyncio.sleep).cancel)
         parts = pipeline.Parts(
             executor=run.executor,
-            work=make_work(run.chain, read, world.clock),
+            work=make_work(run.chain, read, world.clock, run.row_timeout.row),
             store=run.store,
             projectors=projectors,
             rules=rules,
@@ -326,11 +235,21 @@ async def _run_rows(run: _Run, rows: AsyncGenerator[Row], projectors: list[Proje
             await pipeline.run(parts, rows)
 
 
-async def _count(run: _Run) -> None:
+def _figures(run: Run) -> Mapping[str, Json]:
+    """What the store keeps of a run: its figures, the limits that it learned, and what was perhaps billed in vain."""
+    uncertain = run.budget.uncertain if run.budget else Spend()
+    return {
+        **summary_json(run.stats.snapshot(run.world.clock())),
+        "limits": {label: limits.known() for label, limits in run.limits.items()},
+        "uncertain": {"usd": uncertain.usd, "tokens": uncertain.tokens},
+    }
+
+
+async def _count(run: Run) -> None:
     """How many rows there will be, for whoever watches: the input read once more, for its number alone."""
     rows = 0
     try:
-        async with aclosing(_source(run.job, run.world, run.place).batches()) as batches:
+        async with aclosing(source_of(run.job, run.world, run.place).batches()) as batches:
             async for batch in batches:
                 rows += len(batch)
                 await asyncio.sleep(0)
@@ -339,7 +258,7 @@ async def _count(run: _Run) -> None:
     run.fanout.emit(InputSize(rows))
 
 
-async def _bring_up_to_date(run: _Run, projectors: list[Projector]) -> None:
+async def _bring_up_to_date(run: Run, projectors: list[Projector]) -> None:
     """The outputs' last step. With a broken store nothing more is written: the next run does it."""
     if run.store.failed:
         return
@@ -355,7 +274,7 @@ async def _bring_up_to_date(run: _Run, projectors: list[Projector]) -> None:
         await run.store.forget_departed()
 
 
-async def _failed_rows(run: _Run) -> LcbatchError | None:
+async def _failed_rows(run: Run) -> LcbatchError | None:
     new = run.stats.snapshot(run.world.clock()).rows.failed
     failed = await run.store.failed_count()
     if not fails(run.job.run.fail_on, failed_new=new, failed=failed, rows=await run.store.standing_count()):
@@ -374,7 +293,7 @@ def _came_to_nothing(snapshot: Snapshot) -> bool:
     return snapshot.rows.settled == 0 and snapshot.calls.answered == 0
 
 
-def _continue_with(run: _Run, exit_code: int) -> str:
+def _continue_with(run: Run, exit_code: int) -> str:
     """The command that goes on from here, "" when there is nothing left to do."""
     rows = run.stats.snapshot(run.world.clock()).rows
     if exit_code in CONTINUABLE | _MENDABLE or (exit_code in {0, 3} and rows.left):

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from lcbatch.errors import Failure
 from lcbatch.records import Outcome, Usage
+
+
+class Gate(StrEnum):
+    """What keeps a run from going faster. Public: the progress display, the summary and `status` use these names."""
+
+    PROVIDER = "provider"
+    CONCURRENCY = "concurrency"
+    RPM = "rpm"
+    TPM = "tpm"
+    PAUSE = "pause"
+    OUTAGE = "outage"
+    BUDGET = "budget"
+    RETRY = "retry"
+    CPU = "cpu"
+    INPUT = "input"
+    LOCAL = "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +110,15 @@ class CallWaits:
 
 
 @dataclass(frozen=True, slots=True)
+class Waited:
+    """A sample: for the last `seconds` calls were held up at `gate`. None: at none of theirs, whatever else there is."""
+
+    now_s: float
+    gate: Gate | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class LimitChanged:
     """The number of calls in flight is bounded anew; `reason` is one clause."""
 
@@ -136,6 +162,7 @@ Event: TypeAlias = (
     | CallStarted
     | CallEnded
     | CallWaits
+    | Waited
     | LimitChanged
     | Stopping
     | Notice

@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 from lcbatch.errors import UsageError
@@ -30,7 +30,10 @@ def option(
     choices: tuple[str, ...] = (),
     metavar: str | None = None,
 ) -> Any:
-    """Declare one option. `parse` names a text form: `duration`, `bytes`. `tasks` are the commands that have it."""
+    """Declare one option. `parse` names a form to read it from: see `PARSERS`. `tasks` are the commands that have it.
+
+    `flag` is a short form besides `--name`; "" says that there is no flag at all, but only a key of the config file.
+    """
     metadata = {
         "help": help_text,
         "flag": flag,
@@ -40,6 +43,16 @@ def option(
         "metavar": metavar,
     }
     return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One address that serves the model. Its limits are its own; what is not said counts as for --rpm, --tpm, --api-key-env."""
+
+    base_url: str
+    api_key_env: str | None = None
+    rpm: float | None = None
+    tpm: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +98,7 @@ class ChainOptions:
         None, "Stands for your chain's code when deciding whether it changed.", tasks=(RUN,), metavar="TEXT"
     )
     app_dir: str | None = option(None, "Folder to import --chain from.", tasks=(RUN,), metavar="DIR")
+    compile: bool = option(default=True, help_text="Run the known parts of --chain as plain calls.", tasks=(RUN,))
     words: int = option(120, "Length of a summary, in words.", tasks=(SUMMARIZE,), metavar="N")
     language: str | None = option(None, "Language of the summary.", tasks=(SUMMARIZE,), metavar="NAME")
     focus: str | None = option(None, "What the summary should dwell on.", tasks=(SUMMARIZE,), metavar="TEXT")
@@ -104,6 +118,15 @@ class ModelOptions:
     reasoning_effort: str | None = option(None, "For reasoning models: low, medium, high...", metavar="LEVEL")
     model_arg: tuple[str, ...] = option((), "Any other model argument (repeatable).", metavar="KEY=JSON")
     timeout: float = option(600.0, "Longest time for one attempt.", parse="duration", metavar="TIME")
+    fallback: tuple[str, ...] = option(
+        (), "Model for calls that the first cannot answer (repeatable, in order).", metavar="PROVIDER:NAME"
+    )
+    price: str | None = option(
+        None, "US dollars for a million tokens of -m: in=0.25,out=2. Else from genai-prices.", metavar="PRICES"
+    )
+    endpoints: tuple[Endpoint, ...] = option(
+        (), "Addresses that all serve the model, as [[endpoints]] tables.", parse="endpoints", flag=""
+    )
     insecure_http: bool = option(default=False, help_text="Let a key travel over plain http beyond this machine.")
 
 
@@ -136,13 +159,25 @@ class RunOptions:
     )
     rpm: float | None = option(None, "Requests a minute; else learned from the provider's headers.", metavar="N")
     tpm: float | None = option(None, "Tokens a minute; else learned from the provider's headers.", metavar="N")
+    max_cost: float | None = option(
+        None, "Never spend more US dollars than this on this output, all runs together.", metavar="USD"
+    )
+    max_total_tokens: int | None = option(
+        None, "Never use more tokens than this on this output, all runs together.", metavar="N"
+    )
     limit: int | None = option(None, "Call at most N rows in this run.", metavar="N")
+    dry_run: bool = option(
+        default=False, help_text="Say what would be done, how long it would take and what it would cost; call nothing."
+    )
     fresh: bool = option(default=False, help_text="Set the old store and output aside and start anew.")
     on_change: str = option("refuse", "When the chain changed since the last run.", choices=("refuse", "redo", "keep"))
     on_removed: str = option("refuse", "When many rows are gone from the input.", choices=("refuse", "drop", "keep"))
     fail_on: str = option("any", "When failed rows end with exit 3: any, new, N%, never.", metavar="RULE")
     max_failures: str | None = option(None, "Stop after this many failed rows: N or N%.", metavar="N")
     max_time: float | None = option(None, "Stop after this long.", parse="duration", metavar="TIME")
+    row_timeout: float | None = option(
+        None, "Longest time for one row's work; waiting for its turn does not count.", parse="duration", metavar="TIME"
+    )
     max_wait: float = option(3600.0, "Longest wait without any success.", parse="duration", metavar="TIME")
     outage_timeout: float = option(
         3600.0, "Longest wait for a provider that is down.", parse="duration", metavar="TIME"
@@ -201,7 +236,7 @@ class Job:
         for group, spec in declared_options():
             value = getattr(getattr(self, group), spec.name)
             if value != spec.default:
-                found[spec.name] = value
+                found[spec.name] = [asdict(part) for part in value] if spec.name == "endpoints" else value
         return found
 
 
@@ -230,6 +265,8 @@ def _checked(spec: Field[Any], value: Any) -> Any:
     """The value in the field's own form: text forms parsed, lists as tuples; its type, sign and choices held."""
     label = "--" + spec.name.replace("_", "-")
     parse = spec.metadata["parse"]
+    if parse == "endpoints":
+        return _endpoints(value)
     if parse and isinstance(value, str):
         value = PARSERS[parse](value, label)
     if isinstance(spec.default, tuple):
@@ -260,6 +297,27 @@ def _typed(kind: str, value: Any, label: str) -> Any:
     if kind in {"int", "float"} and not 0 <= value < math.inf:
         raise UsageError(f"{label} cannot be {value!r}", hint="0 or more")
     return value
+
+
+def _endpoints(tables: Any) -> tuple[Endpoint, ...]:
+    """`[[endpoints]]` of a config file, or Endpoints as they are."""
+    hint = 'as in: [[endpoints]] base_url = "https://..." api_key_env = "NAME"'
+    known = {spec.name: spec for spec in fields(Endpoint)}
+    found = []
+    for table in tables if isinstance(tables, list | tuple) else [tables]:
+        if isinstance(table, Endpoint):
+            found.append(table)
+            continue
+        if not isinstance(table, Mapping) or not isinstance(table.get("base_url"), str):
+            raise UsageError("each of endpoints is a table with a base_url", hint=hint)
+        if unknown := sorted(set(table) - set(known)):
+            raise UsageError(f"endpoints: {unknown[0]!r} is no key of theirs", hint=suggestion(unknown[0], known))
+        given = {name: value for name, value in table.items() if value is not None}
+        typed = {
+            name: _typed(known[name].type.partition(" | ")[0], given[name], f"endpoints: {name}") for name in given
+        }
+        found.append(Endpoint(**typed))
+    return tuple(found)
 
 
 _TYPES: Mapping[str, type] = {"str": str, "int": int, "float": float, "bool": bool}

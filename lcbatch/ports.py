@@ -9,20 +9,26 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from lcbatch.events import Event
-from lcbatch.records import Document, Fields, Item, Json, Outcome, Reply, Request, Row
+from lcbatch.records import Document, Fields, Item, Json, Outcome, Reply, Request, Row, Usage
 
 Clock: TypeAlias = Callable[[], float]
 """Seconds on a monotonic clock."""
 
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
-Wait: TypeAlias = Callable[[Awaitable[None]], Awaitable[None]]
+Within: TypeAlias = Callable[[float], AbstractAsyncContextManager[object]]
+"""Bounds a block to so many seconds: TimeoutError out of it when they are over, as `asyncio.timeout` does."""
+
+Wait: TypeAlias = Callable[[Awaitable[Any]], Awaitable[None]]
 """Waits for something that costs nothing to give up (a turn, a pause): cancelled when the run is to stop."""
 
 Emit: TypeAlias = Callable[[Event], None]
+
+Price: TypeAlias = Callable[[str, Usage], float | None]
+"""US dollars for the tokens of one call to a model, None where the price is unknown."""
 
 
 class Observer(Protocol):

@@ -113,6 +113,8 @@ class StopRules:
         said = failure.message
         if failure.outage:
             return self._outage(failure)
+        if failure.budget:
+            return MoneyStop(said, hint="the same command goes on with a higher cap; what was answered is kept")
         match failure.kind:
             case Kind.QUOTA:
                 return MoneyStop(f"the provider's quota is used up: {said}", hint="add credit, then run it again")

@@ -5,28 +5,33 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from lcbatch.calls.breaker import Breaker, BreakerPolicy, breaker
-from lcbatch.calls.concurrency import MOST, START, ConcurrencyPolicy, Slots, concurrency
-from lcbatch.calls.direct import Ask, Price, direct, invoking
+from lcbatch.calls.breaker import BreakerPolicy
+from lcbatch.calls.budget import Budget, WorstCase, budget
+from lcbatch.calls.concurrency import MOST, START, ConcurrencyPolicy
+from lcbatch.calls.direct import Ask, direct, invoking
 from lcbatch.calls.failures import failure_of, is_providers
+from lcbatch.calls.fallback import fallback
+from lcbatch.calls.provider import Endpoint, Provider
 from lcbatch.calls.rate import RateLimits, rate
 from lcbatch.calls.retry import RetryPolicy, retry
 from lcbatch.calls.stored import stored
+from lcbatch.calls.waiting import Waiting
 from lcbatch.chains import load_chain, load_templates
 from lcbatch.chains.custom import load_custom
 from lcbatch.errors import CallFailed, Failure, Kind, UsageError
+from lcbatch.execute.deadlines import sleeping
 from lcbatch.job import EXTRACTIVE, SUMMARIZE, Job
-from lcbatch.models import LoadedModel, load_model
 from lcbatch.models.prices import price_of
-from lcbatch.models.providers import is_loopback
+from lcbatch.models.providers import is_loopback, longest_answer
 from lcbatch.models.quiet import QuietClients
-from lcbatch.ports import Call, Chain, Clock, DocumentReader, Emit, Replies, Sleep, Wait, Work
-from lcbatch.records import Account, Done, Failed, Outcome, Row, RowScope, current_row
+from lcbatch.models.served import Served, load_models
+from lcbatch.ports import Call, Chain, Clock, DocumentReader, Emit, Price, Replies, Wait, Within, Work
+from lcbatch.records import Account, Done, Failed, Outcome, Row, RowScope, Usage, current_row
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -58,20 +63,40 @@ class Bounds:
         return self.start if self.least == self.most else _FIRST_ROWS
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the wiring takes from outside: time, the environment, whom to tell, how to widen the window of rows, how to wait.
+class Window:
+    """The executor's window of rows, which follows how many calls the providers take together."""
 
-    `hopeful` says that the provider has answered in an earlier run.
+    def __init__(self, resize: Callable[[int], None]) -> None:
+        self._resize = resize
+        self._limits: dict[object, int] = {}
+
+    def of(self, who: object) -> Callable[[int], None]:
+        """Takes one provider's limit on calls in flight, whenever it changes."""
+
+        def changed(limit: int) -> None:
+            self._limits[who] = limit
+            self._resize(max(_FIRST_ROWS, _ROWS_PER_CALL * sum(self._limits.values())))
+
+        return changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the call stacks of a run share: time, whom to tell, how to wait, and what they count together.
+
+    `hopeful` says that the provider has answered in an earlier run. `purse` is None without a cap. `limits` are those of each
+    endpoint, by model and address, as far as they are known.
     """
 
-    env: Mapping[str, str]
     clock: Clock
     emit: Emit
-    resize: Callable[[int], None]
+    window: Window
     wait: Wait
-    sleep: Sleep
+    within: Within
+    waiting: Waiting = field(default_factory=Waiting)
+    purse: Budget | None = None
     hopeful: bool = False
+    limits: dict[str, RateLimits] = field(default_factory=dict)
 
 
 def bounds_of(job: Job) -> Bounds:
@@ -93,41 +118,59 @@ def model_name(job: Job) -> str | None:
     return job.model.model or (EXTRACTIVE if job.task == SUMMARIZE else None)
 
 
-def wire_model(job: Job, around: Surroundings, row_model: str | None) -> LoadedModel | None:
-    """The job's model; None for a chain that brings its own. `row_model` is what the input's rows name themselves."""
+def wire_models(job: Job, env: Mapping[str, str], row_model: str | None) -> tuple[Served, ...]:
+    """The job's model and its fallbacks; none for a chain that brings its own. `row_model` is what the rows name themselves."""
     name = model_name(job)
     if name is None and job.chain.chain is not None:
-        return None
+        return ()
     if name is None and row_model is not None:
         name = f"openai:{row_model}"
     if name is None:
         raise UsageError("which model?", hint="name it with -m, as in -m openai:gpt-5-mini, or set LCBATCH_MODEL")
-    return load_model(replace(job.model, model=name), env=around.env, connections=bounds_of(job).most)
+    models = load_models(replace(job.model, model=name), env=env, connections=bounds_of(job).most)
+    for served in models:
+        _check_bounded(job, served)
+    return models
 
 
-Connect: TypeAlias = Callable[[Replies, Surroundings], Chain]
+def _check_bounded(job: Job, served: Served) -> None:
+    """Raise UsageError for a cap that could not be kept: unknown is never taken for zero."""
+    if job.run.max_cost is None and job.run.max_total_tokens is None:
+        return
+    if served.model.max_output_tokens is None and not served.model.local:
+        raise UsageError(
+            f"a cap needs to know how long an answer of {served.label} can get", hint="give --max-output-tokens N"
+        )
+    name = served.label.partition(":")[2]
+    if job.run.max_cost is not None and served.model.price(name, Usage(1, 1)) is None:
+        raise UsageError(
+            f"--max-cost: no price is known for {served.label}",
+            hint="give --price in=..,out=.. in US dollars for a million tokens",
+        )
 
 
-def prepare_chain(job: Job, model: LoadedModel | None) -> Connect:
-    """Find out now all that can be wrong with the chain; what comes back connects it to a store, and cannot fail.
+Over: TypeAlias = Callable[[Call], Chain]
+
+
+def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
+    """Find out now all that can be wrong with the chain; what comes back puts it over a call stack, and cannot fail.
 
     Raises ConfigError, UsageError, InputMissing.
     """
     if job.chain.chain is not None:
         own = load_custom(job.chain, job.input.key)
-        return lambda _replies, _around: own
-    assert model is not None
+        return lambda _call: own
+    model = models[0].model
     templates = load_templates(job.chain)
     if job.task == SUMMARIZE and model.takes_document_alone and (templates.prompt or templates.system):
         raise UsageError(
             f"{model.label} reads no prompt", hint="name a model that does with -m; --words and --focus work with both"
         )
-    served = _Served(invoking(model.chat), model.label, model.price, model.listen)
-    return lambda replies, around: load_chain(
+    return lambda call: load_chain(
         job.task,
         job.chain,
         templates,
-        _stack(job, served, replies, around),
+        call,
         model_identity=model.identity,
         document_alone=model.takes_document_alone,
         row_models=job.model.model is None,
@@ -148,8 +191,10 @@ async def govern(job: Job, replies: Replies, around: Surroundings) -> AsyncItera
         clients.quiet(chat)
         label = governed.label_of(chat)
         url = getattr(chat, "openai_api_base", None) or getattr(chat, "base_url", None)
-        price = price_of(label.partition(":")[0], local=isinstance(url, str) and is_loopback(url))
-        return _stack(job, _Served(governed.ask, label, price), replies, around)
+        local = isinstance(url, str) and is_loopback(url)
+        price = price_of(label.partition(":")[0], local=local, given=job.model.price)
+        line = Line(label, (Ended(governed.ask, price, longest_answer(chat)),))
+        return call_stack(job, [line], replies, around)
 
     try:
         with governed.governed(stack_of):
@@ -159,49 +204,118 @@ async def govern(job: Job, replies: Replies, around: Surroundings) -> AsyncItera
 
 
 @dataclass(frozen=True, slots=True)
-class _Served:
-    """What a stack needs of the model at its bottom."""
+class Ended:
+    """What stands at the end of a stack: how to ask, and what is known of the answers. Limits None: as the job says."""
 
     ask: Ask
-    label: str
     price: Price
+    max_output_tokens: int | None = None
     listen: Callable[[Callable[[Mapping[str, str]], None]], None] | None = None
+    url: str = ""
+    rpm: float | None = None
+    tpm: float | None = None
 
 
-def _stack(job: Job, model: _Served, replies: Replies, around: Surroundings) -> Call:
-    """stored · retry · concurrency · breaker · rate · direct, read from the outside in.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One model, and its endpoints."""
 
-    The breaker stands inside concurrency, so that a call which waited for its slot does not go out into an outage.
+    label: str
+    ends: tuple[Ended, ...]
+
+
+def lines_of(models: Sequence[Served]) -> list[Line]:
+    """What the stacks are built over, for models that are asked through LangChain."""
+    return [
+        Line(
+            served.label,
+            tuple(
+                Ended(
+                    invoking(model.chat),
+                    model.price,
+                    model.max_output_tokens,
+                    model.listen,
+                    url=at.base_url if at else "",
+                    rpm=at.rpm if at else None,
+                    tpm=at.tpm if at else None,
+                )
+                for at, model in served.endpoints
+            ),
+        )
+        for served in models
+    ]
+
+
+def call_stack(job: Job, lines: Sequence[Line], replies: Replies, around: Surroundings) -> Call:
+    """stored · fallback( retry · provider( rate · budget · direct ) ), read from the outside in.
+
+    `provider` is concurrency, pause and breaker in one: a call that waits for a slot must not go out into an outage, and one
+    that meets an outage must find another endpoint. Retry stands outside, so that no slot is held between attempts; budget
+    stands innermost, so that only calls on the wire have a reservation.
     """
+    again = [
+        (line.label, _patient(job, _provider(job, line, around, hands_on=line is not lines[-1]), around))
+        for line in lines
+    ]
+    return stored(replies)(fallback(again, around.emit))
+
+
+def _patient(job: Job, provider: Provider, around: Surroundings) -> Call:
     policy = RetryPolicy(max_wait_s=job.run.max_wait, uniform=random.uniform)
-    again = retry(policy, clock=around.clock, sleep=around.sleep, emit=around.emit)
-    attempt = direct(
-        model.ask,
-        label=model.label,
-        timeout_s=job.model.timeout,
-        price=model.price,
-        clock=around.clock,
-        emit=around.emit,
-    )
+    layer = retry(policy, clock=around.clock, sleep=sleeping(around.wait), emit=around.emit, waiting=around.waiting)
+    return layer(provider)
+
+
+def _provider(job: Job, line: Line, around: Surroundings, *, hands_on: bool) -> Provider:
     bounds = bounds_of(job)
-    slots = Slots(
-        ConcurrencyPolicy(least=bounds.least, most=bounds.most, limit=bounds.start),
+    endpoints = [
+        Endpoint(
+            call=_attempt(job, line.label, end, around),
+            concurrency=ConcurrencyPolicy(least=bounds.least, most=bounds.most, limit=bounds.start),
+            breaker=BreakerPolicy(hopeful=around.hopeful, outage_timeout_s=job.run.outage_timeout),
+            label=end.url,
+        )
+        for end in line.ends
+    ]
+    provider = Provider(
+        endpoints,
+        most=bounds.most,
         clock=around.clock,
         emit=around.emit,
-        resize=lambda calls: around.resize(max(_FIRST_ROWS, _ROWS_PER_CALL * calls)),
+        resize=around.window.of(line),
         wait=around.wait,
+        hands_on=hands_on,
     )
-    limits = RateLimits(rpm=job.run.rpm, tpm=job.run.tpm)
-    if model.listen is not None:
-        model.listen(lambda headers: limits.heard(headers, around.clock(), time.time()))
-    paced = rate(limits, clock=around.clock, sleep=around.sleep)
-    outages = BreakerPolicy(hopeful=around.hopeful, outage_timeout_s=job.run.outage_timeout)
-    gate = Breaker(outages, clock=around.clock, emit=around.emit, wait=around.wait)
-    held = concurrency(slots, around.clock)
-    return stored(replies)(again(held(breaker(gate, outages)(paced(attempt)))))
+    around.waiting.watch(provider.held_up_by)
+    return provider
 
 
-def make_work(chain: Chain, read: DocumentReader, clock: Clock) -> Work:
+def _attempt(job: Job, label: str, end: Ended, around: Surroundings) -> Call:
+    """rate · budget · direct: one attempt at one endpoint, when the limits and the purse allow it."""
+    limits = RateLimits(rpm=end.rpm or job.run.rpm, tpm=end.tpm or job.run.tpm)
+    around.limits[f"{label} {end.url}".strip()] = limits
+    if end.listen is not None:
+        end.listen(lambda headers: limits.heard(headers, around.clock(), time.time()))
+    call = direct(
+        end.ask,
+        label=label,
+        timeout_s=job.model.timeout,
+        price=end.price,
+        clock=around.clock,
+        emit=around.emit,
+        within=around.within,
+    )
+    if around.purse is not None:
+        price = end.price if job.run.max_cost is not None else None
+        call = budget(around.purse, WorstCase(price, label.partition(":")[2], end.max_output_tokens).of)(call)
+    return rate(limits, clock=around.clock, sleep=sleeping(around.wait), waiting=around.waiting)(call)
+
+
+Bound: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+"""Bounds one row's work: TimeoutError out of it when its time is over."""
+
+
+def make_work(chain: Chain, read: DocumentReader, clock: Clock, bound: Bound = nullcontext) -> Work:
     """What the executor does with one row: read its document, run the chain, and make an outcome of whatever happens."""
 
     async def work(row: Row) -> Outcome:
@@ -211,7 +325,8 @@ def make_work(chain: Chain, read: DocumentReader, clock: Clock) -> Work:
             return Failed(row, row.failure)
         try:
             fields = row.fields if row.document is None else {**row.fields, "text": await _text(row, read)}
-            output = await chain(fields)
+            async with bound():
+                output = await chain(fields)
         except CallFailed as error:
             return Failed(row, error.failure, _account(scope, clock, failed_attempts=error.attempts))
         except Exception as error:  # noqa: BLE001 - a chain's own exception, whatever it is, is this row's failure

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcbatch.errors import UsageError
-from lcbatch.job import ALL_TASKS, SUMMARIZE, Job, declared_options, parse_bytes, parse_duration
+from lcbatch.job import ALL_TASKS, SUMMARIZE, Endpoint, Job, declared_options, parse_bytes, parse_duration
 
 _TEXT = st.text(max_size=20)
 _BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
@@ -20,6 +20,10 @@ _BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "float": st.floats(0, 1e9),
     "bool": st.booleans(),
     "tuple[str, ...]": st.lists(_TEXT, max_size=3).map(tuple),
+    "tuple[Endpoint, ...]": st.lists(
+        st.builds(Endpoint, base_url=_TEXT, api_key_env=st.none() | _TEXT, rpm=st.none() | st.floats(0, 1e9)),
+        max_size=3,
+    ).map(tuple),
 }
 
 

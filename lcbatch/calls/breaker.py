@@ -5,14 +5,9 @@ States as in M. Nygard, "Release It!" (2007): closed, open, and half-open while 
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from dataclasses import dataclass, replace
 
-from lcbatch.errors import CallFailed, Failure, Kind
-from lcbatch.events import Notice
-from lcbatch.ports import Call, Clock, Emit, Layer, Wait
-from lcbatch.records import Reply, Request
+from lcbatch.errors import Failure, Kind
 
 _DOWN = frozenset({Kind.CONNECTION, Kind.SERVER})
 """What a provider that is down looks like. A timeout is not among them: it may have been paid, and has its own two attempts."""
@@ -31,17 +26,12 @@ _HOPELESS_S = 60.0
 """A server that answered nothing but errors since the start is given up after this long."""
 
 
-class ProviderDown(CallFailed):
-    """Nobody answers, and it makes no sense to go on trying."""
-
-    final = True
-
-
 @dataclass(slots=True)
 class BreakerPolicy:
     """Whether the provider is taken to be down, and when to look again. Plain state.
 
-    `hopeful` says that it has answered before, in this run or an earlier one; `outage_timeout_s` bounds an outage.
+    `hopeful` says that it has answered before, in this run or an earlier one; `outage_timeout_s` bounds an outage. `last` is
+    the latest sign that nobody is there.
     """
 
     hopeful: bool
@@ -49,6 +39,7 @@ class BreakerPolicy:
     open_since_s: float | None = None
     next_probe_s: float = 0.0
     gave_up: Failure | None = None
+    last: Failure | None = None
     _in_a_row: int = 0
     _last_success_s: float | None = None
     _probe_wait_s: float = _FIRST_PROBE_S
@@ -66,11 +57,12 @@ class BreakerPolicy:
     def faulted(self, failure: Failure, now_s: float) -> bool:
         """A call met no provider; whether that begins an outage (or was a probe that prolongs it)."""
         self._in_a_row += 1
+        self.last = replace(failure, outage=True)
         if not self.hopeful and failure.kind in _NEVER_UP and self._in_a_row >= _TRIES_BEFORE_FIRST_SUCCESS:
-            self.gave_up = replace(failure, outage=True)
+            self.gave_up = self.last
             return False
         if self.open_since_s is not None:
-            self._probe_failed(failure, now_s)
+            self._probe_failed(now_s)
             return False
         if not self.hopeful and failure.kind in _NEVER_UP:
             self._open(now_s)
@@ -85,100 +77,15 @@ class BreakerPolicy:
         self.open_since_s = now_s
         self.next_probe_s = now_s + self._probe_wait_s
 
-    def _probe_failed(self, failure: Failure, now_s: float) -> None:
+    def _probe_failed(self, now_s: float) -> None:
         if now_s < self.next_probe_s:
             return  # a call that was under way when the breaker opened
         self._probe_wait_s = min(2 * self._probe_wait_s, _LONGEST_PROBE_S)
         self.next_probe_s = now_s + self._probe_wait_s
         patience_s = self.outage_timeout_s if self.hopeful else min(_HOPELESS_S, self.outage_timeout_s)
         if self.open_since_s is not None and now_s - self.open_since_s >= patience_s:
-            self.gave_up = replace(failure, outage=True)
+            self.gave_up = self.last
 
     def counts(self, failure: Failure) -> bool:
         """Whether a failure speaks of the provider's being down rather than of the call."""
         return failure.kind in _DOWN or (not self.hopeful and failure.kind in _NEVER_UP)
-
-
-class Breaker:
-    """The shell around the policy: holds calls while the provider is down, lets one through as a probe."""
-
-    def __init__(self, policy: BreakerPolicy, *, clock: Clock, emit: Emit, wait: Wait) -> None:
-        self._policy = policy
-        self._clock = clock
-        self._emit = emit
-        self._wait = wait
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def passed(self) -> None:
-        """Return when a call may go out: at once, as a probe, or when the outage is over. Raises ProviderDown."""
-        while self._policy.open_since_s is not None and self._policy.gave_up is None:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            self._set_timer()
-            await self._wait(turn)
-            if self._policy.open_since_s is not None:
-                break  # this call is the probe
-        if self._policy.gave_up is not None:
-            raise ProviderDown(self._policy.gave_up)
-
-    def answered(self) -> None:
-        """An answer came."""
-        if self._policy.answered(self._clock()):
-            self._emit(Notice("the provider answers again"))
-            self._release_all()
-
-    def faulted(self, failure: Failure) -> bool:
-        """A call met no provider. Whether it is to wait for the end of the outage, instead of failing."""
-        if self._policy.faulted(failure, self._clock()):
-            self._emit(Notice(f"the provider is down ({failure.message}); rows wait, one probe at a time"))
-        if self._policy.gave_up is not None:
-            self._release_all()
-        return self._policy.open_since_s is not None or self._policy.gave_up is not None
-
-    def _set_timer(self) -> None:
-        if self._timer is None:
-            wait_s = max(0.0, self._policy.next_probe_s - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._probe)
-
-    def _probe(self) -> None:
-        self._timer = None
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-
-    def _release_all(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-
-
-def breaker(gate: Breaker, policy: BreakerPolicy) -> Layer:
-    """A layer that keeps calls from failing for an outage. While one lasts no attempt of theirs is used up."""
-
-    def wrap(inner: Call) -> Call:
-        async def call(request: Request) -> Reply:
-            while True:
-                await gate.passed()
-                try:
-                    reply = await inner(request)
-                except CallFailed as error:
-                    if not policy.counts(error.failure):
-                        if error.failure.status is not None:
-                            gate.answered()
-                        raise
-                    if not gate.faulted(error.failure):
-                        raise
-                else:
-                    gate.answered()
-                    return reply
-
-        return call
-
-    return wrap

@@ -1,22 +1,14 @@
 """How many calls are in flight: fixed, or found by itself.
 
 The found limit follows throughput, never latency (which follows the length of the answers): it doubles as long as a doubling
-pays, creeps after that, and is cut once for each episode of throttling. Slots are given first come, first served.
+pays, creeps after that, and is cut once for each episode of throttling. What holds the calls is in `provider.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-
-from lcbatch.errors import CallFailed, Failure, Kind
-from lcbatch.events import LimitChanged
-from lcbatch.ports import Call, Clock, Emit, Layer, Wait
-from lcbatch.records import Reply, Request
 
 START = 4
 """Few enough that a wrong key or address costs no more than four requests."""
@@ -101,6 +93,11 @@ class ConcurrencyPolicy:
     def __post_init__(self) -> None:
         self.limit = max(self.least, min(self.limit, self.most))
         self._begin_round()
+
+    @property
+    def binds(self) -> bool:
+        """Whether a higher limit would let more through, as far as is known: the user's own, or one that still grows."""
+        return self.limit == self.most or self._phase is _Phase.DOUBLING
 
     def answered(self, in_flight: int, now_s: float) -> str | None:
         """A call was answered while `in_flight` calls were out (itself among them)."""
@@ -214,101 +211,3 @@ class PausePolicy:
 
 
 _LONGEST_PAUSE_S = 60.0
-
-
-class Slots:
-    """The gate of one provider: lets calls through as its policies say, first come, first served.
-
-    A call that is cancelled while it waits gives its place up; one that is cancelled inside frees its slot.
-    """
-
-    def __init__(
-        self, policy: ConcurrencyPolicy, *, clock: Clock, emit: Emit, resize: Callable[[int], None], wait: Wait
-    ) -> None:
-        self._policy = policy
-        self._pause = PausePolicy()
-        self._clock = clock
-        self._emit = emit
-        self._resize = resize
-        self._wait = wait
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self.in_flight = 0
-
-    async def enter(self) -> None:
-        """Wait for a slot, and take it."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        self._admit()
-        try:
-            await self._wait(turn)
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave()
-            raise
-
-    def leave(self) -> None:
-        """Give the slot back."""
-        self.in_flight -= 1
-        self._admit()
-
-    def answered(self) -> None:
-        """The call inside was answered; its slot is still taken."""
-        self._pause.answered()
-        self._changed(self._policy.answered(self.in_flight, self._clock()))
-
-    def failed(self, failure: Failure, sent_s: float) -> None:
-        """The call inside failed; its slot is still taken."""
-        now_s = self._clock()
-        if failure.kind is Kind.THROTTLE:
-            self._pause.throttled(failure.retry_after_s, sent_s=sent_s, now_s=now_s)
-            self._changed(self._policy.throttled(now_s, for_s=self._pause.until_s - now_s))
-        elif failure.kind is Kind.LOCAL:
-            self._changed(self._policy.ran_out())
-        elif failure.kind in {Kind.SERVER, Kind.TIMEOUT, Kind.CONNECTION}:
-            self._policy.faulted(now_s)
-
-    def _changed(self, reason: str | None) -> None:
-        if reason is not None:
-            self._emit(LimitChanged(self._clock(), self._policy.limit, reason))
-            self._resize(self._policy.limit)
-            self._admit()
-
-    def _admit(self) -> None:
-        wait_s = self._pause.until_s - self._clock()
-        if wait_s > 0:
-            self._wake_after(wait_s)
-            return
-        while self._waiting and self.in_flight < self._policy.limit:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self.in_flight += 1
-                turn.set_result(None)
-
-    def _wake_after(self, wait_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self._admit)
-
-
-def concurrency(slots: Slots, clock: Clock) -> Layer:
-    """A layer that holds a slot while a call is out, and tells the gate how it ended."""
-
-    def wrap(inner: Call) -> Call:
-        async def call(request: Request) -> Reply:
-            await slots.enter()
-            try:
-                sent_s = clock()
-                try:
-                    reply = await inner(request)
-                except CallFailed as error:
-                    slots.failed(error.failure, sent_s)
-                    raise
-                slots.answered()
-                return reply
-            finally:
-                slots.leave()
-
-        return call
-
-    return wrap

@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Any
 from lcbatch.calls.failures import failure_of
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import CallEnded, CallStarted
-from lcbatch.ports import Call, Clock, Emit
+from lcbatch.ports import Call, Clock, Emit, Price, Within
 from lcbatch.records import Json, Reply, Request, Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage
-
-Price = Callable[[str, Usage], float | None]
-"""US dollars for the tokens of one call to a model, None where the price is unknown."""
-
 
 Ask = Callable[[Request], Awaitable["AIMessage"]]
 """Puts a request to a model. What is wrong with the request itself is raised before there is anything to await."""
@@ -33,11 +29,13 @@ def invoking(model: BaseChatModel) -> Ask:
     return ask
 
 
-def direct(ask: Ask, *, label: str, timeout_s: float, price: Price, clock: Clock, emit: Emit) -> Call:
+def direct(
+    ask: Ask, *, label: str, timeout_s: float, price: Price, clock: Clock, emit: Emit, within: Within = asyncio.timeout
+) -> Call:
     """One attempt, no more: whatever goes wrong leaves as CallFailed with its verdict.
 
-    `timeout_s` bounds the whole attempt, however slowly the answer drips in. Each CallStarted is followed by one CallEnded,
-    on cancel too.
+    `timeout_s` bounds the whole attempt, however slowly the answer drips in; `within` keeps the time. Each CallStarted is
+    followed by one CallEnded, on cancel too.
     """
 
     async def call(request: Request) -> Reply:
@@ -45,7 +43,7 @@ def direct(ask: Ask, *, label: str, timeout_s: float, price: Price, clock: Clock
         started_s = clock()
         emit(CallStarted(started_s))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 message = await asked
             _refuse_broken_off(message)
         except asyncio.CancelledError:

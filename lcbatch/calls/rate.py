@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lcbatch.calls.limits import Allowance, limits_of
+from lcbatch.calls.waiting import Waiting
 from lcbatch.errors import CallFailed, Failure, Kind
+from lcbatch.events import Gate
 from lcbatch.ports import Call, Clock, Layer, Sleep
 from lcbatch.records import Json, Reply, Request
 
@@ -34,6 +36,11 @@ class Meter:
     per_s: float | None = None
     fixed: bool = False
     _paid_until_s: float = 0.0
+
+    @property
+    def per_minute(self) -> float | None:
+        """The limit that calls are kept to, a minute."""
+        return None if self.per_s is None else self.per_s * 60.0
 
     def reserve(self, amount: float, now_s: float) -> float:
         """Take the amount; the seconds to wait until it may be used."""
@@ -104,8 +111,12 @@ class RateLimits:
             self.requests.learn(limits.requests, now_s)
             self.tokens.learn(limits.tokens, now_s)
 
-    def reserve(self, request: Request, now_s: float) -> tuple[float, float]:
-        """(seconds to wait, tokens reserved) for one call. Raises CallFailed for one that no waiting can make fit."""
+    def known(self) -> Mapping[str, Json]:
+        """The limits as they are known now, a minute; None where there is none or nobody said."""
+        return {"rpm": self.requests.per_minute, "tpm": self.tokens.per_minute}
+
+    def reserve(self, request: Request, now_s: float) -> tuple[float, Gate, float]:
+        """(seconds to wait, on which limit, tokens reserved). Raises CallFailed for a call that no waiting can make fit."""
         tokens = self.estimate.of(request)
         if self.tokens.per_s is not None and tokens > self.tokens.per_s * 60.0:
             limit = self.tokens.per_s * 60.0
@@ -114,7 +125,9 @@ class RateLimits:
                     Kind.INVALID_REQUEST, f"about {tokens:.0f} tokens in one request, of {limit:.0f} allowed a minute"
                 )
             )
-        return max(self.requests.reserve(1.0, now_s), self.tokens.reserve(tokens, now_s)), tokens
+        for_requests_s, for_tokens_s = self.requests.reserve(1.0, now_s), self.tokens.reserve(tokens, now_s)
+        gate = Gate.RPM if for_requests_s >= for_tokens_s else Gate.TPM
+        return max(for_requests_s, for_tokens_s), gate, tokens
 
     def settle(self, request: Request, reply: Reply | None, reserved: float) -> None:
         """The call is over: a failed one is taken not to have counted."""
@@ -127,16 +140,17 @@ class RateLimits:
         self.estimate.learn(request, reply)
 
 
-def rate(limits: RateLimits, *, clock: Clock, sleep: Sleep) -> Layer:
+def rate(limits: RateLimits, *, clock: Clock, sleep: Sleep, waiting: Waiting) -> Layer:
     """A layer that waits for its turn. A call cancelled while it waits gives its tokens back."""
 
     def wrap(inner: Call) -> Call:
         async def call(request: Request) -> Reply:
-            wait_s, reserved = limits.reserve(request, clock())
+            wait_s, gate, reserved = limits.reserve(request, clock())
             reply: Reply | None = None
             try:
                 if wait_s > 0:
-                    await sleep(wait_s)
+                    with waiting.at(gate):
+                        await sleep(wait_s)
                 reply = await inner(request)
                 return reply
             finally:

@@ -11,8 +11,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from lcbatch.calls.waiting import Waiting
 from lcbatch.errors import CallFailed, Failure, Kind
-from lcbatch.events import CallWaits
+from lcbatch.events import CallWaits, Gate
 from lcbatch.ports import Call, Clock, Emit, Layer, Sleep
 from lcbatch.records import Reply, Request
 
@@ -107,7 +108,7 @@ _REMEMBERED_S = 10.0
 _LONGEST_DELAY_S = 30.0
 
 
-def retry(policy: RetryPolicy, *, clock: Clock, sleep: Sleep, emit: Emit) -> Layer:
+def retry(policy: RetryPolicy, *, clock: Clock, sleep: Sleep, emit: Emit, waiting: Waiting) -> Layer:
     """A layer that tries again as the policy says. Cancelling ends the wait at once."""
     budget = RetryBudget()
 
@@ -126,7 +127,8 @@ def retry(policy: RetryPolicy, *, clock: Clock, sleep: Sleep, emit: Emit) -> Lay
                     if error.failure.kind is not Kind.THROTTLE:
                         delay_s += budget.delay(clock())
                     emit(CallWaits(clock(), delay_s, error.failure))
-                    await sleep(delay_s)
+                    with waiting.at(Gate.RETRY):
+                        await sleep(delay_s)
                 else:
                     return reply if attempts == 1 else replace(reply, attempts=attempts)
 

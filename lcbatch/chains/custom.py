@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lcbatch import jsontext
 from lcbatch.chains.output import to_json
@@ -23,14 +23,21 @@ from lcbatch.errors import ConfigError, UsageError
 from lcbatch.job import ChainOptions, suggestion
 from lcbatch.records import Fields, Json
 
+if TYPE_CHECKING:
+    from lcbatch.chains.compiled.chain import PartReport
+
 
 @dataclass(frozen=True, slots=True)
 class CustomChain:
-    """A Runnable called with all fields of a row. What it raises is the row's failure, kind `chain`."""
+    """A Runnable called with all fields of a row. What it raises is the row's failure, kind `chain`.
+
+    `parts` says how each of its parts is run; it is empty for functions, and where compiling was not wanted.
+    """
 
     run: Callable[[Fields], Any]
     uses: frozenset[str] | None
     identity: Mapping[str, Json]
+    parts: tuple[PartReport, ...] = ()
 
     def missing(self, fields: Fields) -> str | None:
         """Nothing is known of what it needs, but for the fields that `--key` names."""
@@ -56,7 +63,8 @@ def load_custom(options: ChainOptions, key: str | None) -> CustomChain:
     version = options.chain_version or _file_digest(module)
     identity = {"chain": options.chain, "arguments": arguments, "version": version}
     uses = frozenset(name.strip() for name in (key or "").split(",")) - {""}
-    return CustomChain(_as_async(runnable), uses or None, identity)
+    run, parts = _compiled(runnable) if options.compile else (None, ())
+    return CustomChain(run or _as_async(runnable), uses or None, identity, parts)
 
 
 def _import(name: str, app_dir: str | None) -> ModuleType:
@@ -184,6 +192,17 @@ def _is_factory(target: Any, arguments: Mapping[str, Json]) -> bool:
         parameter.default is not parameter.empty or parameter.kind in {parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL}
         for parameter in parameters
     )
+
+
+def _compiled(runnable: Any) -> tuple[Callable[[Fields], Any] | None, tuple[PartReport, ...]]:
+    """A LangChain Runnable as plain calls; of anything else there are no parts."""
+    core = sys.modules.get("langchain_core.runnables")  # where nobody has imported it, there is no Runnable
+    if core is None or not isinstance(runnable, core.Runnable):
+        return None, ()
+    from lcbatch.chains.compiled.chain import compile_chain  # noqa: PLC0415 - imports what a function does not need
+
+    compiled = compile_chain(runnable)
+    return (lambda fields: compiled(dict(fields))), tuple(compiled.report)
 
 
 def _as_async(runnable: Any) -> Callable[[Fields], Any]:

@@ -128,7 +128,7 @@ def _job(given: dict[str, Any]) -> Iterator[_Finding]:
         if job.model.model is not None:
             yield _Finding(good=True, what=f"model: {load_model(job.model, env=os.environ, connections=1).label}")
         if job.chain.chain is not None:
-            load_custom(job.chain, None)
             yield _Finding(good=True, what=f"chain: {job.chain.chain}")
+            yield from _parts(load_custom(job.chain, None))
     except LcbatchError as error:
         yield _Finding(good=False, what=error.message, remedy=error.hint, exit_code=exit_code_of(error))

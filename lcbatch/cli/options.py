@@ -30,7 +30,7 @@ def job_options(task: str, *, only: frozenset[str] | None = None) -> Callable[[C
     specs = [
         (group, spec)
         for group, spec in declared_options()
-        if task in spec.metadata["tasks"] and (only is None or spec.name in only)
+        if task in spec.metadata["tasks"] and spec.metadata["flag"] != "" and (only is None or spec.name in only)
     ]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ import typer
 from lcbatch import jsontext
 from lcbatch.cli.found import Out, Store, lock_of, reading, store_of
 from lcbatch.observers.format import clean_text
+from lcbatch.observers.summary import held_text
 from lcbatch.records import Json
 from lcbatch.store.lock import holder_of
 from lcbatch.store.reading import LastRun, Standing, last_run, standing
@@ -47,6 +48,7 @@ def _readings(path: Path, sleep: Callable[[float], None] | None) -> Iterator[dic
 
 
 def _figures(now: Standing, run: LastRun | None, running: bool, holder: dict[str, Json]) -> dict[str, Json]:  # noqa: FBT001 - private
+    noted = (run.figures if run else None) or {}
     return {
         "rows": now.rows,
         "done": now.done,
@@ -63,6 +65,11 @@ def _figures(now: Standing, run: LastRun | None, running: bool, holder: dict[str
         "ended_at": run.ended_at if run else None,
         "exit_code": run.exit_code if run else None,
         "command": run.command if run else None,
+        "waiting_for": noted.get("waiting_for") if running else None,
+        "held_s": noted.get("held_s", {}),
+        "window": noted.get("rows", {}).get("window"),
+        "rows_per_s": noted.get("recent_rows_per_s" if running else "rows_per_s"),
+        "limits": noted.get("limits", {}),
     }
 
 
@@ -74,6 +81,11 @@ def _text(figures: dict[str, Json]) -> str:
         f"cost     ${figures['cost_usd']:.4f} for what stands, ${figures['spent_usd']:.4f} spent in all",
         f"run      {_run_text(figures)}",
     ]
+    if figures["waiting_for"]:
+        speed = f", {figures['rows_per_s']:g} rows/s" if figures["rows_per_s"] else ""
+        lines.append(f"waiting  for {figures['waiting_for']}, {figures['window']} calls in flight at most{speed}")
+    if held := held_text(figures["held_s"]):
+        lines.append(f"held up  {held}")
     if kinds:
         lines.insert(1, f"failed   {kinds}")
     if figures["command"]:

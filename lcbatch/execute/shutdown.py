@@ -31,7 +31,7 @@ class Patience:
         self._waiting: set[asyncio.Task[Any]] = set()
         self._over = False
 
-    async def wait(self, awaitable: Awaitable[None]) -> None:
+    async def wait(self, awaitable: Awaitable[Any]) -> None:
         """Await it, unless the run stops first (CancelledError)."""
         task = asyncio.current_task()
         assert task is not None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lcbatch.job import EXTRACTIVE, ModelOptions
-from lcbatch.records import Json, Usage
+from lcbatch.ports import Price
+from lcbatch.records import Json
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -19,17 +20,19 @@ class LoadedModel:
 
     `identity` is what decides its answers (never a key, a URL or a version); `local` says that it runs on this machine and
     costs nothing; `takes_document_alone` that it wants the bare document, with words, language and focus as arguments.
-    `listen` takes who wants the headers of every response, None where they cannot be had.
+    `listen` takes who wants the headers of every response, None where they cannot be had. `max_output_tokens` bounds an answer
+    (None: nothing does, as far as is known).
     """
 
     chat: BaseChatModel
     label: str
     identity: Mapping[str, Json]
-    price: Callable[[str, Usage], float | None]
+    price: Price
     local: bool
     takes_document_alone: bool
     aclose: Callable[[], Awaitable[None]]
     listen: Callable[[Callable[[Mapping[str, str]], None]], None] | None = None
+    max_output_tokens: int | None = None
 
 
 def load_model(options: ModelOptions, *, env: Mapping[str, str], connections: int) -> LoadedModel:

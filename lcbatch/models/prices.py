@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 
+from lcbatch.errors import UsageError
+from lcbatch.ports import Price
 from lcbatch.records import Usage
 
+_PER = 1_000_000
+"""Prices are said for a million tokens."""
 
-def price_of(provider: str, *, local: bool) -> Callable[[str, Usage], float | None]:
-    """US dollars for one call's tokens to a model of this provider, from the prices that genai-prices ships."""
+
+def price_of(provider: str, *, local: bool, given: str | None = None) -> Price:
+    """US dollars for one call's tokens to a model of this provider.
+
+    `given` is what the user says (--price); else prices are those that genai-prices ships. Raises UsageError.
+    """
+    if given is not None:
+        return _given(given)
     if local:
         return lambda _model, _usage: 0.0
     unknown: set[str] = set()
@@ -29,6 +39,25 @@ def price_of(provider: str, *, local: bool) -> Callable[[str, Usage], float | No
             return None
 
     return price
+
+
+def _given(text: str) -> Price:
+    """`in=0.25,out=2`: US dollars for a million tokens of prompt, and of answer."""
+    match = re.fullmatch(r"in=(\d+(?:\.\d+)?),\s*out=(\d+(?:\.\d+)?)", text.strip())
+    if match is None:
+        raise UsageError(f"--price cannot be {text!r}", hint="US dollars for a million tokens, as in in=0.25,out=2")
+    per_input, per_output = float(match[1]) / _PER, float(match[2]) / _PER
+    return lambda _model, usage: usage.prompt_tokens * per_input + usage.completion_tokens * per_output
+
+
+def known_by(name: str, price: Price) -> Price:
+    """The same, falling back to the model by the name it was asked for: answers name snapshots that price lists lack."""
+
+    def either(model: str, usage: Usage) -> float | None:
+        cost_usd = price(model, usage)
+        return price(name, usage) if cost_usd is None and model != name else cost_usd
+
+    return either
 
 
 _PROVIDER_IDS = {"openai": "openai", "anthropic": "anthropic", "azure_openai": "azure", "google_genai": "google"}

@@ -14,7 +14,7 @@ from lcbatch import jsontext
 from lcbatch.errors import ConfigError, UsageError
 from lcbatch.job import EXTRACTIVE, ModelOptions
 from lcbatch.models import LoadedModel, identity_of, nothing_to_close
-from lcbatch.models.prices import price_of
+from lcbatch.models.prices import known_by, price_of
 
 _NO_KEY = "none-needed"
 """Stands where a local server wants no key; the client refuses an empty one."""
@@ -53,12 +53,23 @@ def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections
         identity=identity_of(
             options.model, {name: value for name, value in arguments.items() if name not in _NOT_THE_ANSWERS}
         ),
-        price=price_of(provider, local=local),
+        price=known_by(name, price_of(provider, local=local, given=options.price)),
         local=local,
         takes_document_alone=False,
         aclose=aclose,
         listen=None if provider != "openai" else partial(setattr, chat, "heard"),
+        max_output_tokens=longest_answer(chat),
     )
+
+
+def longest_answer(chat: Any) -> int | None:
+    """Tokens that an answer of this chat model can have at most: as it is set up, else as its profile says."""
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+        if isinstance(value := getattr(chat, name, None), int):
+            return value
+    profile = getattr(chat, "profile", None) or {}
+    value = profile.get("max_output_tokens")
+    return value if isinstance(value, int) else None
 
 
 def _provider_and_name(model: str) -> tuple[str, str]:

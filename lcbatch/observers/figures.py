@@ -124,9 +124,10 @@ class CallFigures:
 class Snapshot:
     """The run at one moment.
 
-    `model` is the label that was asked for, `models` what answered: rows by name. `waiting_for` is one of `provider`,
-    `retry` (`retry_kind` says after what, and `retry_in_s` how long still), `input`, `local` (rows are in flight and
-    no call is: reading, the user's chain, the disk) and `` (nothing). `eta_s` is None until it means something.
+    `model` is the label that was asked for, `models` what answered: rows by name. `waiting_for` is the name of an
+    `events.Gate` (for `retry`, `retry_kind` says after what and `retry_in_s` how long still; `local` says that rows are
+    in flight and no call is: reading, the user's chain, the disk) or `` (nothing); `held_s` are the seconds of the run
+    by gate, longest first, as sampled. `eta_s` is None until it means something.
     `exit_code` is None while running.
     """
 
@@ -138,6 +139,7 @@ class Snapshot:
     calls: CallFigures
     eta_s: float | None
     waiting_for: str
+    held_s: Mapping[str, float]
     retry_kind: str
     retry_in_s: float
     slowest: tuple[SlowRow, ...]

@@ -50,10 +50,24 @@ def cost_text(snapshot: Snapshot) -> str:
 
 
 def waiting_text(snapshot: Snapshot) -> str:
-    """`provider`, `input`, `local work` or `retry after throttle, 12 s`."""
-    if snapshot.waiting_for == "retry":
-        return f"retry after {snapshot.retry_kind}, {duration(snapshot.retry_in_s)}"
-    return "local work" if snapshot.waiting_for == "local" else snapshot.waiting_for
+    """What the run waits for, as in `provider`, `the limit on tokens a minute` or `retry after throttle, 12 s`."""
+    gate = snapshot.waiting_for
+    if gate in {"retry", "pause", "outage"} and snapshot.retry_in_s:
+        what = "a pause" if gate == "pause" else gate
+        return f"{what} after {snapshot.retry_kind}, {duration(snapshot.retry_in_s)}"
+    return _WAITING_TEXTS.get(gate, gate)
+
+
+_WAITING_TEXTS = {
+    "rpm": "the limit on requests a minute",
+    "tpm": "the limit on tokens a minute",
+    "concurrency": "the limit on calls in flight",
+    "pause": "the end of a pause",
+    "outage": "the provider to come back",
+    "budget": "calls that may leave some of the budget",
+    "cpu": "this machine's processor",
+    "local": "local work",
+}
 
 
 class Plain:

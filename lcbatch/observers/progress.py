@@ -108,10 +108,13 @@ def _state(snapshot: Snapshot, width: int) -> Text:
     else:
         waiting = waiting_text(snapshot)
         what = f"waiting for {waiting}" if waiting else "finishing"
-        style = "yellow" if snapshot.waiting_for == "retry" else "dim"
+        style = "yellow" if snapshot.waiting_for in _TROUBLE else "dim"
     line = Text(f"{duration(snapshot.elapsed_s)}{_BETWEEN}", style="dim").append(what, style=style)
     line.truncate(width, overflow="ellipsis")
     return line
+
+
+_TROUBLE = frozenset({"retry", "pause", "outage", "budget"})
 
 
 def _packed(pieces: Iterable[Piece], width: int) -> list[Text]:

@@ -12,6 +12,7 @@ from lcbatch.events import (
     CallStarted,
     CallWaits,
     Event,
+    Gate,
     InputRead,
     InputSize,
     LimitChanged,
@@ -21,6 +22,7 @@ from lcbatch.events import (
     RunFinished,
     RunStarted,
     Stopping,
+    Waited,
 )
 from lcbatch.observers.figures import CallFigures, ErrorFigure, RowFigures, SlowRow, Snapshot
 from lcbatch.observers.histogram import Histogram, RecentRate
@@ -52,6 +54,8 @@ class Stats:
         self._finished: RunFinished | None = None
         self._limit = 0
         self._stopping: str | None = None
+        self._gate: Gate | None = None
+        self._held_s: defaultdict[str, float] = defaultdict(float)
         self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._run_started,
             RowsPlanned: self._rows.planned,
@@ -63,6 +67,7 @@ class Stats:
             CallEnded: self._calls.ended,
             CallWaits: self._calls.waits,
             LimitChanged: self._limit_changed,
+            Waited: self._waited,
             Stopping: self._run_stopping,
             RunFinished: self._run_finished,
         }
@@ -88,7 +93,8 @@ class Stats:
             rows=rows,
             calls=calls,
             eta_s=None if over or self._stopping is not None else _eta_s(rows, elapsed_s, self._max_rows),
-            waiting_for="" if over or begun is None else _waiting_for(rows, calls, retry_in_s, self._rows.all_read),
+            waiting_for="" if over or begun is None else self._waiting_for(now_s),
+            held_s=dict(sorted(self._held_s.items(), key=lambda item: -item[1])),
             retry_kind=retry_kind,
             retry_in_s=retry_in_s,
             slowest=self._rows.slowest(),
@@ -116,6 +122,23 @@ class Stats:
     def _limit_changed(self, event: LimitChanged) -> None:
         self._limit = event.limit
 
+    def _waited(self, event: Waited) -> None:
+        self._gate = event.gate
+        if self._started is not None and (reason := self._waiting_for(event.now_s)):
+            self._held_s[reason] += event.seconds
+
+    def _waiting_for(self, now_s: float) -> str:
+        """A gate that holds calls up, as the last sample said; else what the counts say."""
+        if self._gate is not None:
+            return self._gate.value
+        if self._calls.in_flight:
+            return Gate.PROVIDER.value
+        if self._calls.pause(now_s)[1] > 0.0:
+            return Gate.RETRY.value
+        if self._rows.in_flight:
+            return Gate.LOCAL.value
+        return "" if self._rows.all_read else Gate.INPUT.value
+
     def _run_stopping(self, event: Stopping) -> None:
         self._stopping = event.reason
 
@@ -136,16 +159,6 @@ def _eta_s(rows: RowFigures, elapsed_s: float, max_rows: int | None) -> float | 
     left = rows.left if max_rows is None else min(rows.left, max(0, max_rows - rows.ended))
     eta_s = max(left / rows.per_s, rows.latency.p50_s or 0.0) if left else 0.0
     return eta_s if eta_s <= ETA_MAX_S else None
-
-
-def _waiting_for(rows: RowFigures, calls: CallFigures, retry_in_s: float, all_read: bool) -> str:  # noqa: FBT001 - private
-    if calls.in_flight:
-        return "provider"
-    if retry_in_s > 0.0:
-        return "retry"
-    if rows.in_flight:
-        return "local"
-    return "" if all_read else "input"
 
 
 class _Rows:
@@ -237,6 +250,10 @@ class _Rows:
         """Most frequent first."""
         return tuple(ErrorFigure(kind, count, *self._examples[kind]) for kind, count in self._kinds.most_common())
 
+    @property
+    def in_flight(self) -> int:
+        return max(0, self._begun - self._done - self._failed)
+
     def figures(self, now_s: float, elapsed_s: float, window: int) -> RowFigures:
         plan = self._plan
         ended = self._done + self._failed
@@ -248,7 +265,7 @@ class _Rows:
             failed=self._failed,
             failed_before=plan.failed_before,
             left=None if self._size is None else max(0, self._size - settled),
-            in_flight=max(0, self._begun - ended),
+            in_flight=self.in_flight,
             window=window,
             gone=plan.gone,
             passed_over=self._passed_over,
@@ -312,13 +329,17 @@ class _Calls:
         left_s = self._pause_ends_s - now_s
         return (self._pause_kind, left_s) if self._pause_kind and left_s > 0.0 else ("", 0.0)
 
+    @property
+    def in_flight(self) -> int:
+        return max(0, self._begun - self._answered - self._failed)
+
     def figures(self, now_s: float, elapsed_s: float) -> CallFigures:
         tokens = self._prompt_tokens + self._completion_tokens
         return CallFigures(
             attempts=self._begun,
             answered=self._answered,
             failed=self._failed,
-            in_flight=max(0, self._begun - self._answered - self._failed),
+            in_flight=self.in_flight,
             maybe_paid=self._maybe_paid,
             retries=dict(self._retries.most_common()),
             waited_s={"provider": self._wire_s, **self._paused_s},

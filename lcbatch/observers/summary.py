@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SLOW_SHOWN = 3
 SLOW_FROM_ROWS = 10
 """Fewer rows need no list of the slowest: it would name nearly all of them."""
+
+HELD_FROM_S = 2.0
+"""Below it there are only a few samples."""
 
 MODELS_SHOWN = 3
 MESSAGE_CHARS = 160
@@ -77,7 +80,7 @@ def summary_json(snapshot: Snapshot) -> dict[str, Json]:
     the rest), `_s` are seconds, `_per_s` are since the start (`recent_`: about the last 30 s). `rows.total` and
     `rows.left` are null while the input's size is unknown, `eta_s` while it cannot be told, `exit_code` while
     running. Percentiles are within 2 %, null while nothing was counted. Tokens, cost, calls and latency are of this
-    run; `waited_s` is in call-seconds by reason.
+    run; `waited_s` is in call-seconds by reason, `held_s` in seconds of the run by what held it up.
     """
     return {
         "task": snapshot.task,
@@ -90,6 +93,7 @@ def summary_json(snapshot: Snapshot) -> dict[str, Json]:
         "continue_with": snapshot.continue_with,
         "stopping": snapshot.stopping,
         "waiting_for": snapshot.waiting_for,
+        "held_s": {gate: _rounded(seconds) for gate, seconds in snapshot.held_s.items()},
         "eta_s": _rounded(snapshot.eta_s),
         **_rows_json(snapshot.rows),
         **_calls_json(snapshot.calls),
@@ -177,6 +181,8 @@ def _lines(snapshot: Snapshot, errors_path: str | None) -> Iterator[_Line]:
         yield _Line("tokens", f"{count(calls.prompt_tokens)} in, {count(calls.completion_tokens)} out{speed}")
     if calls.tokens or calls.known_cost_usd:
         yield _Line("cost", _cost(calls))
+    if held := held_text(snapshot.held_s):
+        yield _Line("held up", held)
     yield _Line("model", _models(snapshot))
     if rows.ended >= SLOW_FROM_ROWS:
         slow = [f"{duration(row.latency_s)} {_where(row.id, row.place)}" for row in snapshot.slowest[:SLOW_SHOWN]]
@@ -226,6 +232,15 @@ def _retries(calls: CallFigures) -> str:
     waited_s = sum(seconds for reason, seconds in calls.waited_s.items() if reason != "provider")
     paid = f"; {count(calls.maybe_paid)} may have been billed" if calls.maybe_paid else ""
     return f"{by_kind}; {duration(waited_s)} of waiting over all calls{paid}"
+
+
+def held_text(held_s: Mapping[str, float]) -> str:
+    """`provider 82 %, rpm 15 %, pause 3 %`: what the run waited for; nothing for a run too short to tell."""
+    whole_s = sum(held_s.values())
+    if whole_s < HELD_FROM_S:
+        return ""
+    shares = ((gate, round(100 * seconds / whole_s)) for gate, seconds in held_s.items())
+    return ", ".join(f"{gate} {share} %" for gate, share in shares if share)
 
 
 def _cost(calls: CallFigures) -> str:

@@ -75,6 +75,11 @@ def end_run(connection: sqlite3.Connection, run_id: int, exit_code: int) -> None
     connection.execute("UPDATE runs SET ended_at = ?, exit_code = ? WHERE run_id = ?", (time.time(), exit_code, run_id))
 
 
+def note_figures(connection: sqlite3.Connection, run_id: int, figures: str) -> None:
+    """Keep a run's figures as they are now."""
+    connection.execute("UPDATE runs SET figures = ? WHERE run_id = ?", (figures, run_id))
+
+
 def ended_cleanly(connection: sqlite3.Connection) -> bool:
     """Whether the last run came to its own end (no run before counts as clean)."""
     last = connection.execute("SELECT ended_at FROM runs ORDER BY run_id DESC LIMIT 1").fetchone()
@@ -171,8 +176,37 @@ def unsettled_rows(connection: sqlite3.Connection, generation: int, kinds: froze
 
 def supersede(connection: sqlite3.Connection, row_id: int, kind: str) -> None:
     """A reply that led to a final failure is not used again; those before a passing fault are."""
-    if kind not in TRANSIENT:
-        connection.execute("UPDATE replies SET superseded = 1 WHERE row_id = ?", (row_id,))
+    if kind in TRANSIENT:
+        return
+    usd, tokens = connection.execute(_PAID + " AND row_id = ?", (row_id,)).fetchone()
+    for name, amount in (("superseded_usd", usd), ("superseded_tokens", tokens)):
+        connection.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (name, amount),
+        )
+    connection.execute("UPDATE replies SET superseded = 1 WHERE row_id = ?", (row_id,))
+
+
+_PAID = """
+SELECT coalesce(sum(cost_usd), 0), coalesce(sum(json_extract(body, '$.usage[0]') + json_extract(body, '$.usage[1]')), 0)
+FROM replies WHERE NOT superseded
+"""
+
+
+def paid(connection: sqlite3.Connection) -> tuple[float, int]:
+    """US dollars and tokens of all replies ever received, those that were asked anew since among them."""
+    usd, tokens = connection.execute(_PAID).fetchone()
+    kept = dict(connection.execute("SELECT name, value FROM meta WHERE name LIKE 'superseded_%'"))
+    return usd + float(kept.get("superseded_usd", 0)), tokens + int(float(kept.get("superseded_tokens", 0)))
+
+
+def perhaps_paid(connection: sqlite3.Connection) -> tuple[float, int]:
+    """The same of calls that broke off, and were perhaps billed, as the runs noted it."""
+    usd, tokens = connection.execute(
+        "SELECT coalesce(sum(json_extract(figures, '$.uncertain.usd')), 0), "
+        "coalesce(sum(json_extract(figures, '$.uncertain.tokens')), 0) FROM runs"
+    ).fetchone()
+    return float(usd), int(tokens)
 
 
 def remember_todo(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from lcbatch import jsontext
 from lcbatch.ports import Entry, Order, View
 from lcbatch.records import Json
+from lcbatch.store.answers import paid
 from lcbatch.store.schema import verdict
 
 _PAGE = 500
@@ -152,13 +153,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The latest run: when (Unix seconds), what, and how it ended (None while it runs, or was killed)."""
+    """The latest run: when (Unix seconds), what, how it ended (None while it runs, or was killed), its last figures."""
 
     started_at: float
     ended_at: float | None
     exit_code: int | None
     command: str
     job: Json
+    figures: Json = None
 
 
 def standing(connection: sqlite3.Connection) -> Standing:
@@ -183,7 +185,7 @@ def standing(connection: sqlite3.Connection) -> Standing:
         "WHERE p.generation = (SELECT max(generation) FROM places)"
     ).fetchone()
     failed = sum(kinds.values())
-    spent = connection.execute("SELECT coalesce(sum(cost_usd), 0) FROM replies").fetchone()[0]
+    spent, _ = paid(connection)
     return Standing(
         rows=max(placed, done + failed + without),
         done=done,
@@ -199,13 +201,12 @@ def standing(connection: sqlite3.Connection) -> Standing:
 
 def last_run(connection: sqlite3.Connection) -> LastRun | None:
     """The latest run, None where there was none."""
-    found: tuple[Any, ...] | None = connection.execute(
-        "SELECT started_at, ended_at, exit_code, command, job FROM runs ORDER BY run_id DESC LIMIT 1"
-    ).fetchone()
+    found: tuple[Any, ...] | None = connection.execute("SELECT * FROM runs ORDER BY run_id DESC LIMIT 1").fetchone()
     if found is None:
         return None
-    started_at, ended_at, exit_code, command, job = found
-    return LastRun(started_at, ended_at, exit_code, command, jsontext.loads(job))
+    _, started_at, ended_at, _, command, job, exit_code, *noted = found  # a store of format 1 has no figures yet
+    figures = jsontext.loads(noted[0]) if noted and noted[0] else None
+    return LastRun(started_at, ended_at, exit_code, command, jsontext.loads(job), figures)
 
 
 def generation(connection: sqlite3.Connection) -> int:

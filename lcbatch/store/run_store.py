@@ -42,6 +42,14 @@ class ProjectionState:
     stale: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """US dollars and tokens, over all runs of an output."""
+
+    usd: float
+    tokens: int
+
+
 class RunStore:
     """One output's store, open for writing. Made by `open_store`; everything async waits for its commit.
 
@@ -118,6 +126,15 @@ class RunStore:
         """Whether any model call was ever answered here."""
         return await self._writer.submit(answers.any_reply)
 
+    async def spent(self) -> Spent:
+        """What was ever spent on this output, counting what was perhaps billed in vain. One pass over the replies."""
+
+        def work(connection: sqlite3.Connection) -> Spent:
+            (usd, tokens), (perhaps_usd, perhaps_tokens) = answers.paid(connection), answers.perhaps_paid(connection)
+            return Spent(usd + perhaps_usd, tokens + perhaps_tokens)
+
+        return await self._writer.submit(work)
+
     async def begin_run(self, command: str, job: Mapping[str, Json], *, in_flight: int) -> None:
         """Note who runs; take the reserve's space."""
         self._reserve.prepare(in_flight)
@@ -125,6 +142,11 @@ class RunStore:
         self._run_id = await self._writer.submit(
             lambda connection: answers.begin_run(connection, command, text, boot_id())
         )
+
+    async def note_figures(self, figures: Mapping[str, Json]) -> None:
+        """Keep the run's figures as they are now, for whoever asks how it goes."""
+        text = jsontext.dumps(figures)
+        await self._writer.submit(lambda connection: answers.note_figures(connection, self._run_id, text))
 
     async def end_run(self, exit_code: int) -> None:
         """Note how the run ended; all is safe from power loss on return."""

@@ -10,7 +10,9 @@ standing    which answer stands in the output for a row, numbered in the order i
 departed    ids of rows that left the output, until the sinks have taken them out
 projections how far each sink has come, and what it needs to find that place again; `changes` counts what happened to rows
             that were shown already, `rebuilt` is that count at the last rebuild, `rebuilding` at the one under way
-runs        who ran, when, from which boot, and how it ended
+runs        who ran, when, from which boot, how it ended, and its figures as it last noted them
+meta        `generation` of the places that count, `chain` of the output, `superseded_usd` and `superseded_tokens`: what
+            was paid for replies that were asked anew
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 
 from lcbatch.errors import LcbatchError, OutputFailed, RefusedError
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older lcbatch could not read what this one writes."""
 
 APPLICATION_ID = 0x6C636261
@@ -60,10 +62,13 @@ CREATE TABLE projections (
 ) WITHOUT ROWID;
 CREATE TABLE runs (
     run_id INTEGER PRIMARY KEY, started_at REAL NOT NULL, ended_at REAL, boot TEXT NOT NULL, command TEXT NOT NULL,
-    job TEXT NOT NULL, exit_code INTEGER
+    job TEXT NOT NULL, exit_code INTEGER, figures TEXT
 );
 INSERT INTO meta VALUES ('generation', '1');
 """
+
+_UPGRADES = {1: "ALTER TABLE runs ADD COLUMN figures TEXT;"}
+"""From each older format to the next."""
 
 _PAGE_CACHE_KIB = 2048
 """Per connection. Bounded, so that a store of a million rows takes no more memory than one of a thousand."""
@@ -111,14 +116,20 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(
             f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;"
         )
+    for version in range(_version(connection), FORMAT):
+        connection.executescript(f"BEGIN IMMEDIATE; {_UPGRADES[version]} PRAGMA user_version={version + 1}; COMMIT;")
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = _version(connection)
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise RefusedError(f"{path} is no run store of lcbatch", hint="move it away, or name another with --store")
     if version > FORMAT:
         raise RefusedError(f"{path} was written by a newer lcbatch (format {version})", hint="upgrade lcbatch")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def verdict(path: Path, error: Exception) -> LcbatchError:

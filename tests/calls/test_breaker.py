@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable
 
 import pytest
 
-from lcbatch.calls.breaker import Breaker, BreakerPolicy, ProviderDown, breaker
-from lcbatch.calls.concurrency import ConcurrencyPolicy, Slots, concurrency
+from lcbatch.calls.breaker import BreakerPolicy
+from lcbatch.calls.concurrency import ConcurrencyPolicy
+from lcbatch.calls.provider import ProviderDown
 from lcbatch.calls.retry import RetryPolicy, retry
+from lcbatch.calls.waiting import Waiting
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import Event, Notice
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.ports import Call
 from lcbatch.records import Reply, Request
+from tests.calls.support import provider_of
 
 _REPLY = Reply("x", {}, "m")
-
-
-async def _wait(awaitable: Awaitable[None]) -> None:
-    await awaitable
 
 
 class _Provider:
@@ -50,11 +48,11 @@ class _Provider:
 
 def _stack(provider: Call, policy: BreakerPolicy, said: list[Event]) -> Call:
     loop = asyncio.get_running_loop()
-    slots = Slots(ConcurrencyPolicy(most=40), clock=loop.time, emit=said.append, resize=lambda _: None, wait=_wait)
-    gate = Breaker(policy, clock=loop.time, emit=said.append, wait=_wait)
     dice = random.Random(5)  # noqa: S311 - jitter
-    again = retry(RetryPolicy(uniform=dice.uniform), clock=loop.time, sleep=asyncio.sleep, emit=lambda _: None)
-    return again(concurrency(slots, loop.time)(breaker(gate, policy)(provider)))
+    again = retry(
+        RetryPolicy(uniform=dice.uniform), clock=loop.time, sleep=asyncio.sleep, emit=lambda _: None, waiting=Waiting()
+    )
+    return again(provider_of(provider, concurrency=ConcurrencyPolicy(most=40), breaker=policy, emit=said.append))
 
 
 async def _rows(call: Call, rows: int, callers: int) -> list[Failure]:
@@ -130,8 +128,9 @@ def test_giving_up_is_final() -> None:
         policy.faulted(Failure(Kind.CONNECTION, "refused"), 0.0)
 
     async def main() -> None:
-        gate = Breaker(policy, clock=lambda: 0.0, emit=lambda _: None, wait=_wait)
         with pytest.raises(ProviderDown):
-            await gate.passed()
+            await provider_of(provider, breaker=policy)(Request([]))
+        assert len(provider.sent_s) == 0
 
+    provider = _Provider()
     run_virtual(main())

@@ -7,19 +7,16 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable
 
-from lcbatch.calls.concurrency import ConcurrencyPolicy, PausePolicy, Slots, concurrency
+from lcbatch.calls.concurrency import ConcurrencyPolicy, PausePolicy
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import Event, LimitChanged
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.ports import Call
 from lcbatch.records import Reply, Request
+from tests.calls.support import provider_of
 
 _REPLY = Reply("x", {}, "m")
 _THROTTLE = CallFailed(Failure(Kind.THROTTLE, "slow down"))
-
-
-async def _wait(awaitable: Awaitable[None]) -> None:
-    await awaitable
 
 
 class _Trial:
@@ -40,7 +37,6 @@ class _Trial:
 
     async def _run(self, provider: Callable[[], Awaitable[Reply]], calls: int, callers: int) -> None:
         loop = asyncio.get_running_loop()
-        slots = Slots(self.policy, clock=loop.time, emit=self._note, resize=self.windows.append, wait=_wait)
 
         async def attempt(request: Request) -> Reply:  # noqa: ARG001 - a Call by its shape
             self.requests += 1
@@ -51,11 +47,11 @@ class _Trial:
             finally:
                 self.in_flight -= 1
 
-        call = concurrency(slots, loop.time)(attempt)
+        call = provider_of(attempt, concurrency=self.policy, emit=self._note, resize=self.windows.append)
         numbers = iter(range(calls))
         await asyncio.gather(*(self._caller(numbers, call) for _ in range(callers)))
         self.took_s = loop.time()
-        assert slots.in_flight == 0, "a slot leaked"
+        assert call.endpoints[0].in_flight == 0, "a slot leaked"
 
     async def _caller(self, numbers: object, call: Call) -> None:
         for _ in numbers:  # type: ignore[attr-defined]
@@ -203,21 +199,25 @@ def test_this_machines_own_limit_is_remembered() -> None:
 
 
 def test_a_cancelled_caller_gives_its_place_up() -> None:
-    async def main() -> int:
-        loop = asyncio.get_running_loop()
-        slots = Slots(
-            ConcurrencyPolicy(least=1, most=1, limit=1),
-            clock=loop.time,
-            emit=lambda _: None,
-            resize=lambda _: None,
-            wait=_wait,
-        )
-        await slots.enter()
-        second, third = asyncio.ensure_future(slots.enter()), asyncio.ensure_future(slots.enter())
-        await asyncio.sleep(1)
-        second.cancel()
-        slots.leave()
-        await third
-        return slots.in_flight
+    async def main() -> None:
+        answers = [asyncio.Event() for _ in range(3)]
+        sent = 0
 
-    assert run_virtual(main()) == 1
+        async def attempt(request: Request) -> Reply:  # noqa: ARG001 - a Call by its shape
+            nonlocal sent
+            sent += 1
+            await answers[sent - 1].wait()
+            return _REPLY
+
+        call = provider_of(attempt, concurrency=ConcurrencyPolicy(least=1, most=1, limit=1))
+        calls = [asyncio.ensure_future(call(Request([]))) for _ in range(3)]
+        await asyncio.sleep(1)
+        calls[1].cancel()
+        answers[0].set()
+        await asyncio.sleep(1)
+        assert sent == 2, "the third has the place that the second gave up"
+        calls[2].cancel()
+        await asyncio.wait(calls)
+        assert call.endpoints[0].in_flight == 0
+
+    run_virtual(main())

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lcbatch.calls.concurrency import ConcurrencyPolicy, Slots, concurrency
 from lcbatch.calls.limits import limits_of
 from lcbatch.calls.rate import Estimate, Meter, RateLimits, rate
 from lcbatch.calls.retry import RetryPolicy, retry
+from lcbatch.calls.waiting import Waiting
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.ports import Call
 from lcbatch.records import Reply, Request, Usage
+from tests.calls.support import provider_of
 
 _PROMPT = "word " * 240
-
-
-async def _wait(awaitable: Awaitable[None]) -> None:
-    await awaitable
 
 
 class _Bucket:
@@ -88,10 +85,11 @@ class _Provider:
 
 def _stack(provider: Call, limits: RateLimits) -> Call:
     loop = asyncio.get_running_loop()
-    slots = Slots(ConcurrencyPolicy(), clock=loop.time, emit=lambda _: None, resize=lambda _: None, wait=_wait)
     dice = random.Random(5)  # noqa: S311 - jitter
-    again = retry(RetryPolicy(uniform=dice.uniform), clock=loop.time, sleep=asyncio.sleep, emit=lambda _: None)
-    return again(concurrency(slots, loop.time)(rate(limits, clock=loop.time, sleep=asyncio.sleep)(provider)))
+    again = retry(
+        RetryPolicy(uniform=dice.uniform), clock=loop.time, sleep=asyncio.sleep, emit=lambda _: None, waiting=Waiting()
+    )
+    return again(provider_of(rate(limits, clock=loop.time, sleep=asyncio.sleep, waiting=Waiting())(provider)))
 
 
 async def _work_for(call: Call, seconds: float, callers: int = 300) -> int:

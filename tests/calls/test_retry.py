@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcbatch.calls.retry import History, RetryPolicy, retry
+from lcbatch.calls.waiting import Waiting
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import CallWaits
 from lcbatch.execute.virtual_time import run_virtual
@@ -35,7 +36,7 @@ class Trial:
 
     async def call(self) -> Reply:
         loop = asyncio.get_running_loop()
-        layer = retry(self.policy, clock=loop.time, sleep=asyncio.sleep, emit=self.events)
+        layer = retry(self.policy, clock=loop.time, sleep=asyncio.sleep, emit=self.events, waiting=Waiting())
         try:
             return await layer(self.inner)(Request([]))
         finally:

@@ -139,7 +139,7 @@ def test_summary_json_has_stable_keys_with_units(tmp_path: Path) -> None:
     target.write_text(json.dumps(summary_json(ended())))
     figures = json.loads(target.read_text())
     assert " ".join(figures) == (
-        "task model models output elapsed_s exit_code message continue_with stopping waiting_for eta_s rows "
+        "task model models output elapsed_s exit_code message continue_with stopping waiting_for held_s eta_s rows "
         "rows_per_s recent_rows_per_s row_latency_s calls call_latency_s tokens tokens_per_s recent_tokens_per_s "
         "cost_usd known_cost_usd unpriced_calls slowest_rows errors"
     )

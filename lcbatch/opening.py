@@ -1,0 +1,164 @@
+"""Opens everything that a run needs on one exit stack, cheapest refusals first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+from lcbatch.calls.budget import Budget, BudgetPolicy, Spend
+from lcbatch.calls.rate import RateLimits
+from lcbatch.calls.waiting import Waiting
+from lcbatch.events import Notice
+from lcbatch.execute.deadlines import Deadlines, RowTimeout
+from lcbatch.execute.local import LocalExecutor
+from lcbatch.execute.shutdown import Patience, Shutdown
+from lcbatch.job import SUMMARIZE, Job
+from lcbatch.models.served import Served
+from lcbatch.observers import make_observer
+from lcbatch.observers.fanout import Display, Fanout
+from lcbatch.observers.stats import Stats
+from lcbatch.outputs import NewOutput, Place, locked, place_of, set_aside
+from lcbatch.ports import Chain, Sink, Source, Wait
+from lcbatch.sinks import errors_sink, open_sink
+from lcbatch.sources import open_source
+from lcbatch.sources.peek import Peeked
+from lcbatch.store.run_store import RunStore, open_store
+from lcbatch.wiring import (
+    Surroundings,
+    Window,
+    bounds_of,
+    call_stack,
+    govern,
+    lines_of,
+    model_name,
+    prepare_chain,
+    wire_models,
+)
+from lcbatch.world import World
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """What one run has open."""
+
+    job: Job
+    world: World
+    place: Place
+    store: RunStore
+    models: tuple[Served, ...]
+    chain: Chain
+    source: Source | None
+    sinks: list[Sink]
+    fanout: Fanout
+    stats: Stats
+    executor: LocalExecutor
+    shutdown: Shutdown
+    deadlines: Deadlines
+    row_timeout: RowTimeout
+    waiting: Waiting
+    budget: BudgetPolicy | None
+    limits: Mapping[str, RateLimits]
+    made: NewOutput | None
+    govern: Callable[[], AbstractAsyncContextManager[None]]
+    complete: bool = False
+    begun: bool = field(default=False)
+
+    @property
+    def label(self) -> str:
+        """What answers: the model, or the user's own chain."""
+        return self.models[0].label if self.models else self.job.chain.chain or ""
+
+
+async def open_run(job: Job, world: World, stack: AsyncExitStack, *, from_store: bool) -> Run:
+    """Open what the run needs: nothing is created before names, input and model are right. Raises LcbatchError."""
+    place = place_of(job, world)
+    stats = Stats(max_rows=job.run.limit)
+    fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
+    executor = LocalExecutor(bounds_of(job).rows, fanout.emit)
+    patience, deadlines, waiting = Patience(), Deadlines(), Waiting()
+    row_timeout = RowTimeout(job.run.row_timeout, deadlines)
+    sinks = _sinks(job, world, place)
+    source = None if from_store else Peeked(source_of(job, world, place))
+    if source is not None:
+        stack.push_async_callback(source.aclose)
+    models = wire_models(job, world.env, await row_model_of(job, source))
+    for served in models:
+        stack.push_async_callback(served.aclose)
+    over = prepare_chain(job, models)
+    place = await stack.enter_async_context(locked(place, job, world.command))
+    if job.run.fresh:
+        for path in set_aside(place):
+            fanout.emit(Notice(f"set aside: {path}"))
+    made = None if place.store.exists() else NewOutput(place)
+    store = await stack.enter_async_context(open_store(place.store))
+    purse = await _purse(job, store, patience.wait, waiting)
+    around = Surroundings(
+        clock=world.clock,
+        emit=fanout.emit,
+        window=Window(executor.resize),
+        wait=row_timeout.waiting(patience.wait),
+        within=deadlines.within,
+        waiting=waiting,
+        purse=purse,
+        hopeful=await store.ever_succeeded(),
+    )
+    return Run(
+        job=job,
+        world=world,
+        place=place,
+        made=made,
+        store=store,
+        models=models,
+        chain=over(call_stack(job, lines_of(models), store, around)),
+        govern=partial(govern, job, store, around),
+        source=source,
+        sinks=sinks,
+        fanout=fanout,
+        stats=stats,
+        executor=executor,
+        shutdown=Shutdown(executor, patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep),
+        deadlines=deadlines,
+        row_timeout=row_timeout,
+        waiting=waiting,
+        budget=purse.policy if purse else None,
+        limits=around.limits,
+    )
+
+
+async def _purse(job: Job, store: RunStore, wait: Wait, waiting: Waiting) -> Budget | None:
+    """The budget that the options ask for, with what was spent on this output before."""
+    if job.run.max_cost is None and job.run.max_total_tokens is None:
+        return None
+    so_far = await store.spent()
+    policy = BudgetPolicy(job.run.max_cost, job.run.max_total_tokens, Spend(so_far.usd, so_far.tokens))
+    return Budget(policy, wait=wait, waiting=waiting)
+
+
+def _sinks(job: Job, world: World, place: Place) -> list[Sink]:
+    """The output's sink and that of the failed rows. The output comes first: it may refuse, and then nothing is touched."""
+    output = open_sink(
+        job.output, task=job.task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal
+    )
+    return [output] if place.errors is None else [output, errors_sink(place.errors)]
+
+
+async def row_model_of(job: Job, source: Peeked | None) -> str | None:
+    """The model that the rows name themselves, looked for only where the job names none."""
+    if source is None or model_name(job) is not None or job.chain.chain is not None:
+        return None
+    return await source.row_model()
+
+
+def source_of(job: Job, world: World, place: Place) -> Source:
+    """The job's input."""
+    documents = job.task == SUMMARIZE
+    return open_source(job.inputs, job.input, documents=documents, own_outputs=place.own_files(), stdin=world.stdin)
+
+
+def _display(job: Job, world: World, stats: Stats) -> Display:
+    answers_there_too = job.output.output is None and world.stdout_is_terminal
+    is_terminal = world.stderr_is_terminal and not answers_there_too
+    return make_observer(job.display.progress, stats, stream=world.stderr, is_terminal=is_terminal, clock=world.clock)

@@ -1,0 +1,52 @@
+"""What the tests of the call stack share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lcbatch.calls.breaker import BreakerPolicy
+from lcbatch.calls.concurrency import ConcurrencyPolicy
+from lcbatch.calls.provider import Endpoint, Provider
+from lcbatch.calls.waiting import Waiting
+from lcbatch.ports import Call, Emit
+
+
+async def wait(awaitable: Awaitable[Any]) -> None:
+    """ports.Wait that nobody cuts off."""
+    await awaitable
+
+
+def provider_of(
+    *calls: Call,
+    concurrency: ConcurrencyPolicy | Callable[[], ConcurrencyPolicy] = ConcurrencyPolicy,
+    breaker: BreakerPolicy | None = None,
+    emit: Emit = lambda _: None,
+    resize: Callable[[int], None] = lambda _: None,
+    most: int = 100_000,
+    hands_on: bool = False,
+    waiting: Waiting | None = None,
+) -> Provider:
+    """A provider whose endpoints make these calls, on the clock of the running loop."""
+    endpoints = [
+        Endpoint(
+            call,
+            concurrency() if callable(concurrency) else concurrency,
+            breaker or BreakerPolicy(hopeful=False),
+            f"http://{index}",
+        )
+        for index, call in enumerate(calls)
+    ]
+    provider = Provider(
+        endpoints,
+        most=most,
+        clock=asyncio.get_running_loop().time,
+        emit=emit,
+        resize=resize,
+        wait=wait,
+        hands_on=hands_on,
+    )
+    if waiting is not None:
+        waiting.watch(provider.held_up_by)
+    return provider
