@@ -17,7 +17,7 @@ from lcbatch.calls.direct import Ask, direct, invoking
 from lcbatch.calls.failures import failure_of, is_providers
 from lcbatch.calls.fallback import fallback
 from lcbatch.calls.provider import Endpoint, Provider
-from lcbatch.calls.rate import RateLimits, rate
+from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.retry import RetryPolicy, retry
 from lcbatch.calls.stored import stored
 from lcbatch.calls.waiting import Waiting
@@ -247,11 +247,11 @@ def lines_of(models: Sequence[Served]) -> list[Line]:
 
 
 def call_stack(job: Job, lines: Sequence[Line], replies: Replies, around: Surroundings) -> Call:
-    """stored · fallback( retry · provider( rate · budget · direct ) ), read from the outside in.
+    """stored · fallback( retry · provider( budget · direct ) ), read from the outside in.
 
-    `provider` is concurrency, pause and breaker in one: a call that waits for a slot must not go out into an outage, and one
-    that meets an outage must find another endpoint. Retry stands outside, so that no slot is held between attempts; budget
-    stands innermost, so that only calls on the wire have a reservation.
+    `provider` is concurrency, rate, pause and breaker in one queue: a call that waits for one of them must not go out into what
+    another holds back, and one that meets an outage must find another endpoint. Retry stands outside, so that no slot is held
+    between attempts; budget stands inside, so that only calls on the wire have a reservation.
     """
     again = [
         (line.label, _patient(job, _provider(job, line, around, hands_on=line is not lines[-1]), around))
@@ -273,6 +273,7 @@ def _provider(job: Job, line: Line, around: Surroundings, *, hands_on: bool) -> 
             call=_attempt(job, line.label, end, around),
             concurrency=ConcurrencyPolicy(least=bounds.least, most=bounds.most, limit=bounds.start),
             breaker=BreakerPolicy(hopeful=around.hopeful, outage_timeout_s=job.run.outage_timeout),
+            limits=_limits(job, line.label, end, around),
             label=end.url,
         )
         for end in line.ends
@@ -290,12 +291,17 @@ def _provider(job: Job, line: Line, around: Surroundings, *, hands_on: bool) -> 
     return provider
 
 
-def _attempt(job: Job, label: str, end: Ended, around: Surroundings) -> Call:
-    """rate · budget · direct: one attempt at one endpoint, when the limits and the purse allow it."""
+def _limits(job: Job, label: str, end: Ended, around: Surroundings) -> RateLimits:
+    """The endpoint's limits a minute: as they are given, else as its answers say."""
     limits = RateLimits(rpm=end.rpm or job.run.rpm, tpm=end.tpm or job.run.tpm)
     around.limits[f"{label} {end.url}".strip()] = limits
     if end.listen is not None:
         end.listen(lambda headers: limits.heard(headers, around.clock(), time.time()))
+    return limits
+
+
+def _attempt(job: Job, label: str, end: Ended, around: Surroundings) -> Call:
+    """budget · direct: one attempt at one endpoint, when the purse allows it."""
     call = direct(
         end.ask,
         label=label,
@@ -305,10 +311,10 @@ def _attempt(job: Job, label: str, end: Ended, around: Surroundings) -> Call:
         emit=around.emit,
         within=around.within,
     )
-    if around.purse is not None:
-        price = end.price if job.run.max_cost is not None else None
-        call = budget(around.purse, WorstCase(price, label.partition(":")[2], end.max_output_tokens).of)(call)
-    return rate(limits, clock=around.clock, sleep=sleeping(around.wait), waiting=around.waiting)(call)
+    if around.purse is None:
+        return call
+    price = end.price if job.run.max_cost is not None else None
+    return budget(around.purse, WorstCase(price, label.partition(":")[2], end.max_output_tokens).of)(call)
 
 
 Bound: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]

@@ -1,8 +1,8 @@
 """The gate of one provider: a single queue in front of one or several endpoints.
 
-Calls wait here, first come, first served, until an endpoint takes one: it has a free slot, is not paused by a throttle and is
-not taken to be down. Of several that would, the least loaded does. A call that met an endpoint in an outage goes back to the
-front of the queue and uses up no attempt; while the outage lasts that endpoint gets one probe at a time.
+Calls wait here, first come, first served, until an endpoint takes one: it has a free slot, its limits a minute allow it, it is
+not paused by a throttle and not taken to be down. Of several that would, the least loaded does. A call that met an endpoint in
+an outage goes back to the front of the queue and uses up no attempt; while it lasts that endpoint gets one probe at a time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from lcbatch.calls.breaker import BreakerPolicy
 from lcbatch.calls.concurrency import ConcurrencyPolicy, PausePolicy
+from lcbatch.calls.rate import RateLimits
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import Gate, LimitChanged, Notice
 from lcbatch.ports import Call, Clock, Emit, Wait
@@ -22,6 +23,9 @@ from lcbatch.records import Reply, Request
 
 _ENDPOINTS_OWN = frozenset({Kind.AUTH, Kind.QUOTA, Kind.NOT_FOUND})
 """What one endpoint of several is left out for: the others may well take the key, or know the model."""
+
+
+_MILDEST_FIRST = (Gate.PROVIDER, Gate.CONCURRENCY, Gate.RPM, Gate.TPM, Gate.PAUSE)
 
 
 class ProviderDown(CallFailed):
@@ -32,11 +36,12 @@ class ProviderDown(CallFailed):
 
 @dataclass(slots=True)
 class Endpoint:
-    """One address: the policies that say when it takes a call, and the call (budget · rate · direct) itself."""
+    """One address: the policies that say when it takes a call, and the call (budget · direct) itself."""
 
     call: Call
     concurrency: ConcurrencyPolicy
     breaker: BreakerPolicy
+    limits: RateLimits
     label: str = ""
     pause: PausePolicy = field(default_factory=PausePolicy)
     in_flight: int = 0
@@ -64,18 +69,23 @@ class Endpoint:
             return math.inf, Gate.OUTAGE
         if self.pause.until_s > now_s:
             return self.pause.until_s - now_s, Gate.PAUSE
-        if self.breaker.open_since_s is not None:
-            return (math.inf if self.probing else max(0.0, self.breaker.next_probe_s - now_s)), Gate.OUTAGE
         full = self.in_flight >= self.concurrency.limit
+        if self.breaker.open_since_s is not None:
+            wait_s = max(0.0, self.breaker.next_probe_s - now_s)
+            return (math.inf if self.probing or full else wait_s), Gate.OUTAGE
+        wait_s, gate = self.limits.opens_in(now_s)
+        if wait_s > 0.0:
+            return wait_s, gate
         return (math.inf if full else 0.0), (Gate.CONCURRENCY if self.concurrency.binds else Gate.PROVIDER)
 
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A place at an endpoint; `probe` says that it was given in an outage, to see whether that is over."""
+    """A place at an endpoint, with so many tokens reserved; `probe`: given in an outage, to see whether that is over."""
 
     endpoint: Endpoint
     probe: bool
+    tokens: float
 
 
 class Provider:
@@ -104,16 +114,18 @@ class Provider:
         self._resize = resize
         self._wait = wait
         self._hands_on = hands_on
-        self._queue: deque[asyncio.Future[_Slot]] = deque()
+        self._queue: deque[tuple[Request, asyncio.Future[_Slot]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._in_flight = 0
         self._said: set[str] = set()
 
     async def __call__(self, request: Request) -> Reply:
+        self._refuse_too_large(request)
         first = False
         while True:
-            slot = await self._enter(first=first)
+            slot = await self._enter(request, first=first)
             endpoint, sent_s = slot.endpoint, self._clock()
+            reply: Reply | None = None
             try:
                 reply = await endpoint.call(request)
             except CallFailed as error:
@@ -124,6 +136,7 @@ class Provider:
                 self._answered(endpoint)
                 return reply
             finally:
+                endpoint.limits.settle(request, reply, slot.tokens)
                 self._leave(slot)
 
     @property
@@ -131,21 +144,29 @@ class Provider:
         """How many calls may be in flight now."""
         return min(self._most, sum(one.concurrency.limit for one in self.endpoints if one.closed is None) or 1)
 
-    async def _enter(self, *, first: bool) -> _Slot:
+    async def _enter(self, request: Request, *, first: bool) -> _Slot:
         """Wait for an endpoint that takes a call, and take a place at it."""
         self._refuse_when_down()
         if not self._queue and (endpoint := self._choose(self._clock())) is not None:
-            return self._taken(endpoint)
+            return self._taken(endpoint, request)
         turn: asyncio.Future[_Slot] = asyncio.get_running_loop().create_future()
-        (self._queue.appendleft if first else self._queue.append)(turn)
+        (self._queue.appendleft if first else self._queue.append)((request, turn))
         self._admit()
         try:
             await self._wait(turn)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._leave(turn.result())
+                slot = turn.result()
+                slot.endpoint.limits.settle(request, None, slot.tokens)
+                self._leave(slot)
             raise
         return turn.result()
+
+    def _refuse_too_large(self, request: Request) -> None:
+        """Raise for a request that is beyond every endpoint's limit: no waiting would help."""
+        verdicts = [one.limits.too_large(request) for one in self.endpoints]
+        if verdicts[0] is not None and all(verdicts):
+            raise CallFailed(verdicts[0], attempts=0)
 
     def _refuse_when_down(self) -> None:
         """Raise when no endpoint will ever answer, or when none does now and somebody else can take the call."""
@@ -157,10 +178,11 @@ class Provider:
             assert last is not None
             raise ProviderDown(last)
 
-    def _taken(self, endpoint: Endpoint) -> _Slot:
+    def _taken(self, endpoint: Endpoint, request: Request) -> _Slot:
         endpoint.in_flight += 1
         self._in_flight += 1
-        slot = _Slot(endpoint, probe=endpoint.breaker.open_since_s is not None)
+        tokens = endpoint.limits.reserve(request, self._clock())
+        slot = _Slot(endpoint, probe=endpoint.breaker.open_since_s is not None, tokens=tokens)
         endpoint.probing = endpoint.probing or slot.probe
         return slot
 
@@ -186,9 +208,9 @@ class Provider:
                 self._give_up_waiting()
                 self._look_again(now_s)
                 return
-            turn = self._queue.popleft()
+            request, turn = self._queue.popleft()
             if not turn.done():
-                turn.set_result(self._taken(endpoint))
+                turn.set_result(self._taken(endpoint, request))
 
     def _give_up_waiting(self) -> None:
         """Tell all that wait when nobody will take them."""
@@ -196,7 +218,7 @@ class Provider:
             self._refuse_when_down()
         except ProviderDown as error:
             while self._queue:
-                turn = self._queue.popleft()
+                _, turn = self._queue.popleft()
                 if not turn.done():
                     turn.set_exception(ProviderDown(error.failure))
 
@@ -214,16 +236,13 @@ class Provider:
 
     def held_up_by(self) -> Gate | None:
         """What the first in the queue waits for: the mildest of what keeps the endpoints."""
-        if not any(not turn.done() for turn in self._queue):
+        if all(turn.done() for _, turn in self._queue):
             return None
         now_s = self._clock()
         if self._in_flight >= self._most:
             return Gate.CONCURRENCY
         gates = {one.opens_in(now_s)[1] for one in self.endpoints}
-        return next(
-            (gate for gate in (Gate.PROVIDER, Gate.CONCURRENCY, Gate.PAUSE) if gate in gates),
-            Gate.OUTAGE,
-        )
+        return next((gate for gate in _MILDEST_FIRST if gate in gates), Gate.OUTAGE)
 
     def _answered(self, endpoint: Endpoint) -> None:
         now_s = self._clock()

@@ -2,19 +2,18 @@
 
 Each limit is a leaky bucket as a meter (ITU-T I.371, the generic cell rate algorithm): a call is let through at the moment when
 all calls before it have been paid for at the allowed rate. That is first come, first served whatever the calls' sizes, so
-that a large one is not starved by a stream of small ones. Tokens are reserved by an estimate and settled by the usage.
+that a large one is not starved by a stream of small ones. Tokens are reserved by an estimate and settled by the usage. What
+waits for a limit is the provider's queue (`provider.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lcbatch.calls.limits import Allowance, limits_of
-from lcbatch.calls.waiting import Waiting
-from lcbatch.errors import CallFailed, Failure, Kind
+from lcbatch.errors import Failure, Kind
 from lcbatch.events import Gate
-from lcbatch.ports import Call, Clock, Layer, Sleep
 from lcbatch.records import Json, Reply, Request
 
 _SHARE = 0.99
@@ -115,19 +114,26 @@ class RateLimits:
         """The limits as they are known now, a minute; None where there is none or nobody said."""
         return {"rpm": self.requests.per_minute, "tpm": self.tokens.per_minute}
 
-    def reserve(self, request: Request, now_s: float) -> tuple[float, Gate, float]:
-        """(seconds to wait, on which limit, tokens reserved). Raises CallFailed for a call that no waiting can make fit."""
-        tokens = self.estimate.of(request)
-        if self.tokens.per_s is not None and tokens > self.tokens.per_s * 60.0:
-            limit = self.tokens.per_s * 60.0
-            raise CallFailed(
-                Failure(
-                    Kind.INVALID_REQUEST, f"about {tokens:.0f} tokens in one request, of {limit:.0f} allowed a minute"
-                )
-            )
-        for_requests_s, for_tokens_s = self.requests.reserve(1.0, now_s), self.tokens.reserve(tokens, now_s)
-        gate = Gate.RPM if for_requests_s >= for_tokens_s else Gate.TPM
-        return max(for_requests_s, for_tokens_s), gate, tokens
+    def opens_in(self, now_s: float) -> tuple[float, Gate]:
+        """(seconds until one more call may go out, which of the limits says so)."""
+        for_requests_s, for_tokens_s = self.requests.holds_back(now_s), self.tokens.holds_back(now_s)
+        return max(for_requests_s, for_tokens_s), Gate.RPM if for_requests_s >= for_tokens_s else Gate.TPM
+
+    def too_large(self, request: Request) -> Failure | None:
+        """The verdict on a request that no waiting can make fit."""
+        limit = self.tokens.per_minute
+        if limit is None or (tokens := self.estimate.of(request)) <= limit:
+            return None
+        return Failure(
+            Kind.INVALID_REQUEST, f"about {tokens:.0f} tokens in one request, of {limit:.0f} allowed a minute"
+        )
+
+    def reserve(self, request: Request, now_s: float) -> float:
+        """A call goes out: the tokens that are reserved for it."""
+        tokens = self.estimate.of(request) if self.tokens.per_s is not None else 0.0
+        self.requests.reserve(1.0, now_s)
+        self.tokens.reserve(tokens, now_s)
+        return tokens
 
     def settle(self, request: Request, reply: Reply | None, reserved: float) -> None:
         """The call is over: a failed one is taken not to have counted."""
@@ -138,27 +144,6 @@ class RateLimits:
         if used:
             self.tokens.give_back(reserved - used)
         self.estimate.learn(request, reply)
-
-
-def rate(limits: RateLimits, *, clock: Clock, sleep: Sleep, waiting: Waiting) -> Layer:
-    """A layer that waits for its turn. A call cancelled while it waits gives its tokens back."""
-
-    def wrap(inner: Call) -> Call:
-        async def call(request: Request) -> Reply:
-            wait_s, gate, reserved = limits.reserve(request, clock())
-            reply: Reply | None = None
-            try:
-                if wait_s > 0:
-                    with waiting.at(gate):
-                        await sleep(wait_s)
-                reply = await inner(request)
-                return reply
-            finally:
-                limits.settle(request, reply, reserved)
-
-        return call
-
-    return wrap
 
 
 def _chars(request: Request) -> int:
@@ -173,7 +158,3 @@ def _length(value: Json) -> int:
     if isinstance(value, list):
         return sum(_length(inner) for inner in value)
     return 0
-
-
-Heard = Callable[[Mapping[str, str]], None]
-"""Is told the headers of every response."""

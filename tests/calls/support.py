@@ -9,6 +9,7 @@ from typing import Any
 from lcbatch.calls.breaker import BreakerPolicy
 from lcbatch.calls.concurrency import ConcurrencyPolicy
 from lcbatch.calls.provider import Endpoint, Provider
+from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.waiting import Waiting
 from lcbatch.ports import Call, Emit
 
@@ -18,10 +19,11 @@ async def wait(awaitable: Awaitable[Any]) -> None:
     await awaitable
 
 
-def provider_of(
+def provider_of(  # noqa: PLR0913 - whatever a test wants to vary
     *calls: Call,
     concurrency: ConcurrencyPolicy | Callable[[], ConcurrencyPolicy] = ConcurrencyPolicy,
     breaker: BreakerPolicy | None = None,
+    limits: RateLimits | None = None,
     emit: Emit = lambda _: None,
     resize: Callable[[int], None] = lambda _: None,
     most: int = 100_000,
@@ -34,6 +36,7 @@ def provider_of(
             call,
             concurrency() if callable(concurrency) else concurrency,
             breaker or BreakerPolicy(hopeful=False),
+            limits or RateLimits(rpm=None, tpm=None),
             f"http://{index}",
         )
         for index, call in enumerate(calls)

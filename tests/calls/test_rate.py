@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcbatch.calls.limits import limits_of
-from lcbatch.calls.rate import Estimate, Meter, RateLimits, rate
+from lcbatch.calls.rate import Estimate, Meter, RateLimits
 from lcbatch.calls.retry import RetryPolicy, retry
 from lcbatch.calls.waiting import Waiting
 from lcbatch.errors import CallFailed, Failure, Kind
@@ -89,7 +89,7 @@ def _stack(provider: Call, limits: RateLimits) -> Call:
     again = retry(
         RetryPolicy(uniform=dice.uniform), clock=loop.time, sleep=asyncio.sleep, emit=lambda _: None, waiting=Waiting()
     )
-    return again(provider_of(rate(limits, clock=loop.time, sleep=asyncio.sleep, waiting=Waiting())(provider)))
+    return again(provider_of(provider, limits=limits))
 
 
 async def _work_for(call: Call, seconds: float, callers: int = 300) -> int:
