@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import AIMessage
-
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import Event, LimitChanged
 from lcbatch.execute.deadlines import Deadlines
 from lcbatch.execute.local import LocalExecutor
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.job import Job
-from lcbatch.records import Request, RowScope, current_row
+from lcbatch.records import Answer, Request, RowScope, Usage, current_row
 from lcbatch.testing import MemoryReplies, make_row
 from lcbatch.wiring import Ended, Line, Surroundings, Window, call_stack
 
@@ -42,7 +40,7 @@ class Provider:
     servers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SERVERS))
     dice: random.Random = field(default_factory=lambda: random.Random(7))  # noqa: S311 - latencies
 
-    async def ask(self, request: Request) -> AIMessage:
+    async def ask(self, request: Request) -> Answer:
         del request
         loop = asyncio.get_running_loop()
         self.in_flight += 1
@@ -57,7 +55,7 @@ class Provider:
         finally:
             self.in_flight -= 1
         self.answered_s.append(loop.time())
-        return AIMessage("x", usage_metadata={"input_tokens": 20, "output_tokens": 20, "total_tokens": 40})
+        return Answer("x", {}, "", None, Usage(20, 20))
 
     def _take_turn(self, now_s: float) -> None:
         """Ten seconds' worth of requests may come at once; beyond that it says how long to wait."""

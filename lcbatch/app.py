@@ -223,7 +223,7 @@ async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projec
             stack.callback(on_time(run.shutdown, job.run.max_time, lambda: error, asyncio.sleep).cancel)
         parts = pipeline.Parts(
             executor=run.executor,
-            work=make_work(run.chain, read, world.clock, run.row_timeout.row),
+            work=make_work(run.chain, read, world.clock, run.patience.settled, run.row_timeout.row),
             store=run.store,
             projectors=projectors,
             rules=rules,

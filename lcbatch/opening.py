@@ -57,6 +57,7 @@ class Run:
     executor: LocalExecutor
     shutdown: Shutdown
     deadlines: Deadlines
+    patience: Patience
     row_timeout: RowTimeout
     waiting: Waiting
     budget: BudgetPolicy | None
@@ -121,6 +122,7 @@ async def open_run(job: Job, world: World, stack: AsyncExitStack, *, from_store:
         executor=executor,
         shutdown=Shutdown(executor, patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep),
         deadlines=deadlines,
+        patience=patience,
         row_timeout=row_timeout,
         waiting=waiting,
         budget=purse.policy if purse else None,

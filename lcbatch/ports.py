@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
 from lcbatch.events import Event
-from lcbatch.records import Document, Fields, Item, Json, Outcome, Reply, Request, Row, Usage
+from lcbatch.records import Answer, Document, Fields, Item, Json, Outcome, Reply, Request, Row, Usage
 
 Clock: TypeAlias = Callable[[], float]
 """Seconds on a monotonic clock."""
@@ -64,6 +64,9 @@ class Call(Protocol):
 
     async def __call__(self, request: Request) -> Reply: ...
 
+
+Ask: TypeAlias = Callable[[Request], Awaitable[Answer]]
+"""Puts a request to a model. What is wrong with the request itself is raised before there is anything to await."""
 
 Layer: TypeAlias = Callable[[Call], Call]
 

@@ -5,7 +5,7 @@ All are frozen; the one mutable thing, RowScope, has one owner: the worker that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -97,6 +97,21 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said, as plain JSON: `message` is the whole assistant message, `text` its text alone.
+
+    `model` is what the provider calls itself, "" where it does not say. `native` is LangChain's own message, where there is one.
+    """
+
+    text: str
+    message: Mapping[str, Json]
+    model: str
+    finish_reason: str | None
+    usage: Usage
+    native: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """One model call's answer, as plain JSON.
 
@@ -150,21 +165,35 @@ class Failed:
 Outcome: TypeAlias = Done | Failed
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class RowScope:
-    """What is known of the row being run: whose it is, and what its calls took so far. Owned by the row's worker."""
+    """What is known of the row being run: whose it is, and what its calls took so far. Owned by the row's worker.
+
+    `calls_out` of its calls have not returned; `when_call_ends` is told of the next that does; `cut_off` says that the run
+    gave the row up because it stops, `ended` that the chain has returned or failed.
+    """
 
     row: Row
     started_s: float
     occurrences: dict[bytes, int] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     last_reply: tuple[bytes, str] | None = None
+    calls_out: int = 0
+    when_call_ends: Callable[[], None] | None = None
+    cut_off: bool = False
+    ended: bool = False
 
     def occurrence(self, request_digest: bytes) -> int:
         """How many equal requests this row made before; counts this one."""
         seen = self.occurrences.get(request_digest, 0)
         self.occurrences[request_digest] = seen + 1
         return seen
+
+    def call_ended(self) -> None:
+        """One of the row's calls is over, whatever came of it."""
+        self.calls_out -= 1
+        if self.when_call_ends is not None:
+            self.when_call_ends()
 
     def charge(self, reply: Reply, reply_key: bytes) -> None:
         """Add one answered call."""
@@ -183,4 +212,4 @@ class RowScope:
 
 
 current_row: ContextVar[RowScope] = ContextVar("lcbatch_current_row")
-"""Which row a call belongs to: set by the executor, read by the `stored` layer alone."""
+"""Which row a call belongs to: set by the executor, read by the `stored` layer, and by whoever may cut off those that wait."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urlsplit
 
+from lcbatch.calls.asking import answering, invoking
 from lcbatch.calls.breaker import BreakerPolicy
 from lcbatch.calls.budget import Budget, WorstCase, budget
 from lcbatch.calls.concurrency import MOST, START, ConcurrencyPolicy
-from lcbatch.calls.direct import Ask, direct, invoking
+from lcbatch.calls.direct import direct
 from lcbatch.calls.failures import failure_of, is_providers
 from lcbatch.calls.fallback import fallback
 from lcbatch.calls.provider import Endpoint, Provider
@@ -24,13 +27,15 @@ from lcbatch.calls.waiting import Waiting
 from lcbatch.chains import load_chain, load_templates
 from lcbatch.chains.custom import load_custom
 from lcbatch.errors import CallFailed, Failure, Kind, UsageError
+from lcbatch.events import Notice
 from lcbatch.execute.deadlines import sleeping
 from lcbatch.job import EXTRACTIVE, SUMMARIZE, Job
+from lcbatch.models import LoadedModel
 from lcbatch.models.prices import price_of
 from lcbatch.models.providers import is_loopback, longest_answer
-from lcbatch.models.quiet import QuietClients
+from lcbatch.models.quiet import QuietClients, overheard
 from lcbatch.models.served import Served, load_models
-from lcbatch.ports import Call, Chain, Clock, DocumentReader, Emit, Price, Replies, Wait, Within, Work
+from lcbatch.ports import Ask, Call, Chain, Clock, DocumentReader, Emit, Price, Replies, Wait, Within, Work
 from lcbatch.records import Account, Done, Failed, Outcome, Row, RowScope, Usage, current_row
 
 if TYPE_CHECKING:
@@ -188,16 +193,15 @@ async def govern(job: Job, replies: Replies, around: Surroundings) -> AsyncItera
     clients = QuietClients(bounds_of(job).most)
 
     def stack_of(chat: BaseChatModel) -> Call:
-        clients.quiet(chat)
         label = governed.label_of(chat)
-        url = getattr(chat, "openai_api_base", None) or getattr(chat, "base_url", None)
-        local = isinstance(url, str) and is_loopback(url)
+        local = is_loopback(urlsplit(governed.address_of(chat)).hostname or "")
         price = price_of(label.partition(":")[0], local=local, given=job.model.price)
-        line = Line(label, (Ended(governed.ask, price, longest_answer(chat)),))
+        ask, listen = overheard(answering(governed.ask))
+        line = Line(label, (Ended(ask, price, longest_answer(chat), listen),))
         return call_stack(job, [line], replies, around)
 
     try:
-        with governed.governed(stack_of):
+        with governed.governed(stack_of, quiet=clients.quiet, tell=lambda text: around.emit(Notice(text))):
             yield
     finally:
         await clients.aclose()
@@ -231,7 +235,7 @@ def lines_of(models: Sequence[Served]) -> list[Line]:
             served.label,
             tuple(
                 Ended(
-                    invoking(model.chat),
+                    _ask(model),
                     model.price,
                     model.max_output_tokens,
                     model.listen,
@@ -244,6 +248,12 @@ def lines_of(models: Sequence[Served]) -> list[Line]:
         )
         for served in models
     ]
+
+
+def _ask(model: LoadedModel) -> Ask:
+    """Through LangChain, or past it where that comes to the same."""
+    way = invoking(model.chat)
+    return way if model.shortcut is None else model.shortcut(way)
 
 
 def call_stack(job: Job, lines: Sequence[Line], replies: Replies, around: Surroundings) -> Call:
@@ -321,25 +331,47 @@ Bound: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 """Bounds one row's work: TimeoutError out of it when its time is over."""
 
 
-def make_work(chain: Chain, read: DocumentReader, clock: Clock, bound: Bound = nullcontext) -> Work:
+Settle: TypeAlias = Callable[[RowScope], Awaitable[None]]
+"""Waits for a row's calls that are still out although its chain has ended."""
+
+
+def make_work(
+    chain: Chain, read: DocumentReader, clock: Clock, settle: Settle | None = None, bound: Bound = nullcontext
+) -> Work:
     """What the executor does with one row: read its document, run the chain, and make an outcome of whatever happens."""
 
-    async def work(row: Row) -> Outcome:
-        scope = RowScope(row, clock())
-        current_row.set(scope)
-        if row.failure is not None:
-            return Failed(row, row.failure)
+    async def outcome_of(row: Row, scope: RowScope) -> Outcome:
         try:
             fields = row.fields if row.document is None else {**row.fields, "text": await _text(row, read)}
             async with bound():
                 output = await chain(fields)
         except CallFailed as error:
             return Failed(row, error.failure, _account(scope, clock, failed_attempts=error.attempts))
+        except (asyncio.CancelledError, SystemExit) as error:
+            if _is_ours(error, scope):
+                raise
+            return Failed(row, Failure(Kind.CHAIN, f"the chain ended itself by {error!r}"), _account(scope, clock))
         except Exception as error:  # noqa: BLE001 - a chain's own exception, whatever it is, is this row's failure
             return Failed(row, _chain_failure(error), _account(scope, clock))
         return _done(row, output, scope, clock)
 
+    async def work(row: Row) -> Outcome:
+        scope = RowScope(row, clock())
+        current_row.set(scope)
+        if row.failure is not None:
+            return Failed(row, row.failure)
+        outcome = await outcome_of(row, scope)
+        if scope.calls_out and settle is not None:
+            await settle(scope)
+        return outcome
+
     return work
+
+
+def _is_ours(error: BaseException, scope: RowScope) -> bool:
+    """Whether a row is being cut off by the run. Anything else that cancels it comes from the chain itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (scope.cut_off or task is None or task.cancelling() > 0)
 
 
 async def _text(row: Row, read: DocumentReader) -> str:

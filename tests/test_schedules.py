@@ -14,7 +14,6 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage
 
 from lcbatch.calls.budget import Budget, BudgetPolicy, Spend
 from lcbatch.calls.provider import Provider
@@ -25,7 +24,7 @@ from lcbatch.execute.shutdown import Patience, Shutdown
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.job import Endpoint, Job
 from lcbatch.ports import Call
-from lcbatch.records import Document, Fields, Json, Outcome, Request, Usage
+from lcbatch.records import Answer, Document, Fields, Json, Outcome, Request, Usage
 from lcbatch.rules import StopRules
 from lcbatch.testing import FakeChain, MemoryReplies, rows_of
 from lcbatch.wiring import Ended, Line, Surroundings, Window, bounds_of, call_stack, make_work
@@ -77,6 +76,7 @@ class _World:
     worst_excess: int = 0
     provider: list[Provider] = field(default_factory=list)
     number: int = 0
+    answered: int = 0
     noted: tuple[float, int] = (0.0, 0)
     limit_before: int = 0
 
@@ -89,7 +89,7 @@ class _World:
         self.noted = now_s, max(limit, self.noted[1])
         return max(limit, self.limit_before, self.noted[1])
 
-    async def ask(self, request: Request) -> AIMessage:  # noqa: ARG002 - what is asked does not matter
+    async def ask(self, request: Request) -> Answer:  # noqa: ARG002 - what is asked does not matter
         self.in_flight += 1
         self.worst_excess = max(self.worst_excess, self.in_flight - self.limit())
         kind, latency_s = self.steps.pop(0) if self.steps else ("ok", 0.5)
@@ -101,7 +101,8 @@ class _World:
         finally:
             self.in_flight -= 1
             self.limit()
-        return AIMessage("x", usage_metadata={"input_tokens": 5, "output_tokens": 5, "total_tokens": 10})
+        self.answered += 1
+        return Answer("x", {}, "", None, Usage(5, 5))
 
 
 @dataclass
@@ -139,6 +140,8 @@ def test_whatever_happens_each_row_ends_once_and_nothing_leaks(
     assert len(ordinals) == len(set(ordinals))
     if trial.shutdown is not None and trial.shutdown.reason is None and stop_after_s is None:
         assert sorted(ordinals) == list(range(rows))
+    if not cuts_off or stop_after_s is None:
+        assert len(trial.replies.kept) == sum(world.answered for world in trial.worlds), "a paid answer was lost"
     for world in trial.worlds:
         assert world.in_flight == 0
         if job.run.max_cost is None:  # near a cap, calls that were let in wait for the purse while the limit may fall
@@ -161,6 +164,7 @@ class _Trial:
         self.models = models
         self.worlds: list[_World] = []
         self.outcomes: list[Outcome] = []
+        self.replies = MemoryReplies()
         self.shutdown: Shutdown | None = None
         self.around: Surroundings | None = None
         self.ended_s = 0.0
@@ -184,12 +188,12 @@ class _Trial:
                 clock=around.clock, emit=around.emit, window=around.window, wait=around.wait, within=around.within,
                 waiting=around.waiting, purse=purse,
             )  # fmt: skip
-        chain = _Chain(call=call_stack(job, self._lines(), MemoryReplies(), around))
+        chain = _Chain(call=call_stack(job, self._lines(), self.replies, around))
         for queue, worlds in zip(around.waiting._queues, self._by_model(), strict=True):
             provider = queue.__self__  # type: ignore[attr-defined]
             for world in worlds:
                 world.provider.append(provider)
-        work = make_work(chain, _no_document, loop.time, row_timeout.row)
+        work = make_work(chain, _no_document, loop.time, patience.settled, row_timeout.row)
         rules = StopRules(model="a:b", max_failures=job.run.max_failures)
         if stop_after_s is not None:
             loop.call_later(stop_after_s, executor.cancel if cuts_off else executor.drain)

@@ -1,32 +1,14 @@
-"""The innermost layer: one attempt of one LangChain chat model."""
+"""The innermost layer: one attempt at one model."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from lcbatch.calls.failures import failure_of
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import CallEnded, CallStarted
-from lcbatch.ports import Call, Clock, Emit, Price, Within
-from lcbatch.records import Json, Reply, Request, Usage
-
-if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage, BaseMessage
-
-Ask = Callable[[Request], Awaitable["AIMessage"]]
-"""Puts a request to a model. What is wrong with the request itself is raised before there is anything to await."""
-
-
-def invoking(model: BaseChatModel) -> Ask:
-    """Ask a model through LangChain's own `ainvoke`."""
-
-    def ask(request: Request) -> Awaitable[AIMessage]:
-        return model.ainvoke(_messages(request), **request.params)
-
-    return ask
+from lcbatch.ports import Ask, Call, Clock, Emit, Price, Within
+from lcbatch.records import Answer, Reply, Request, Usage
 
 
 def direct(
@@ -44,8 +26,8 @@ def direct(
         emit(CallStarted(started_s))
         try:
             async with within(timeout_s):
-                message = await asked
-            _refuse_broken_off(message)
+                answer = await asked
+            _refuse_broken_off(answer)
         except asyncio.CancelledError:
             emit(CallEnded(clock(), clock() - started_s, Usage(), None, Failure(Kind.UNKNOWN, "cancelled")))
             raise
@@ -53,27 +35,16 @@ def direct(
             failure = _verdict(error, timeout_s)
             emit(CallEnded(clock(), clock() - started_s, Usage(), None, failure))
             raise CallFailed(failure) from error
-        reply = _reply(message, label, clock() - started_s, price)
+        reply = _reply(answer, label, clock() - started_s, price)
         emit(CallEnded(clock(), reply.latency_s, reply.usage, reply.cost_usd, None))
         return reply
 
     return call
 
 
-def _messages(request: Request) -> list[BaseMessage]:
-    if request.native is not None:
-        return list(request.native)
-    from langchain_core.messages import convert_to_messages  # noqa: PLC0415 - LangChain loads late
-
-    try:
-        return convert_to_messages(request.messages)
-    except (ValueError, TypeError, NotImplementedError, LookupError) as error:
-        raise CallFailed(Failure(Kind.BAD_ROW, f"these are no chat messages: {error}")) from error
-
-
-def _refuse_broken_off(message: AIMessage) -> None:
+def _refuse_broken_off(answer: Answer) -> None:
     """OpenRouter ends an answer that its provider broke off with finish_reason `error`, under status 200."""
-    if message.response_metadata.get("finish_reason") == "error":
+    if answer.finish_reason == "error":
         raise CallFailed(Failure(Kind.BAD_BODY, "the provider broke the answer off with an error", maybe_paid=True))
 
 
@@ -83,44 +54,15 @@ def _verdict(error: Exception, timeout_s: float) -> Failure:
     return failure_of(error)
 
 
-def _reply(message: AIMessage, label: str, latency_s: float, price: Price) -> Reply:
-    metadata = message.response_metadata
-    counted = message.usage_metadata
-    usage = Usage(counted["input_tokens"], counted["output_tokens"]) if counted else Usage()
-    model = str(metadata.get("model_name") or metadata.get("model") or label)
-    finish_reason = metadata.get("finish_reason") or metadata.get("stop_reason")
+def _reply(answer: Answer, label: str, latency_s: float, price: Price) -> Reply:
+    model = answer.model or label
     return Reply(
-        text=str(message.text),
-        message=message_json(message),
+        text=answer.text,
+        message=answer.message,
         model=model,
-        finish_reason=str(finish_reason) if finish_reason is not None else None,
-        usage=usage,
-        cost_usd=price(model, usage),
+        finish_reason=answer.finish_reason,
+        usage=answer.usage,
+        cost_usd=price(model, answer.usage),
         latency_s=latency_s,
-        native=message,
+        native=answer.native,
     )
-
-
-def message_json(message: AIMessage) -> dict[str, Any]:
-    """The assistant's message as plain JSON: what is there, and nothing empty."""
-    found: dict[str, Any] = {"content": _plain(message.content)}
-    for name in ("tool_calls", "invalid_tool_calls", "additional_kwargs", "response_metadata", "usage_metadata", "id"):
-        value = getattr(message, name)
-        if value:
-            found[name] = _plain(value)
-    return found
-
-
-def _plain(value: Any) -> Json:
-    """JSON as it is; whatever else a provider's integration leaves in its metadata as what it dumps, or as text.
-
-    Nothing here may fail: it stands between a paid answer and the store.
-    """
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    dump = getattr(value, "model_dump", None)
-    return _plain(dump(mode="json")) if dump is not None else str(value)

@@ -22,8 +22,12 @@ def stored(replies: Replies) -> Layer:
             key = jsontext.digest(scope.row.key, replies.chain_fingerprint, said, times.to_bytes(4, "little"))
             reply = replies.reply(scope.row, key)
             if reply is None:
-                reply = await inner(request)
-                replies.keep_reply(scope.row, key, reply)
+                scope.calls_out += 1
+                try:
+                    reply = await inner(request)
+                    replies.keep_reply(scope.row, key, reply)
+                finally:
+                    scope.call_ended()
             scope.charge(reply, key)
             return reply
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lcbatch.job import EXTRACTIVE, ModelOptions
-from lcbatch.ports import Price
+from lcbatch.ports import Ask, Price
 from lcbatch.records import Json
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ class LoadedModel:
     `identity` is what decides its answers (never a key, a URL or a version); `local` says that it runs on this machine and
     costs nothing; `takes_document_alone` that it wants the bare document, with words, language and focus as arguments.
     `listen` takes who wants the headers of every response, None where they cannot be had. `max_output_tokens` bounds an answer
-    (None: nothing does, as far as is known).
+    (None: nothing does, as far as is known). `shortcut` wraps LangChain's way
+    to the model in a shorter one for what is plain, where there is such a way.
     """
 
     chat: BaseChatModel
@@ -33,6 +34,7 @@ class LoadedModel:
     aclose: Callable[[], Awaitable[None]]
     listen: Callable[[Callable[[Mapping[str, str]], None]], None] | None = None
     max_output_tokens: int | None = None
+    shortcut: Callable[[Ask], Ask] | None = None
 
 
 def load_model(options: ModelOptions, *, env: Mapping[str, str], connections: int) -> LoadedModel:

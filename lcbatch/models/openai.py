@@ -8,7 +8,7 @@ stock one by itself: the responses API, response formats that the SDK parses, op
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -20,6 +20,10 @@ from langchain_openai.chat_models.base import _handle_openai_api_error, _handle_
 from pydantic import Field, PrivateAttr
 
 from lcbatch import jsontext
+from lcbatch.messages import answer_of
+from lcbatch.models.plain import Frame, plain_answer
+from lcbatch.ports import Ask
+from lcbatch.records import Answer, Request
 
 if TYPE_CHECKING:
     import aiohttp
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S = 30.0
 _KEEPALIVE_S = 60.0
+_CHAT = "/chat/completions"
 _STOCK_PAYLOAD = frozenset({"response_format", "timeout", "extra_query"})
 """Parameters that the SDK does not put into the body as they are."""
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
@@ -49,6 +54,7 @@ class FastChatOpenAI(ChatOpenAI):
     heard: Callable[[Mapping[str, str]], None] | None = Field(default=None, exclude=True)
     _session: aiohttp.ClientSession | None = PrivateAttr(default=None)
     _stock: httpx2.AsyncClient | None = PrivateAttr(default=None)
+    _faults: type[Exception] = PrivateAttr(default=OSError)
 
     async def _agenerate(
         self,
@@ -61,52 +67,82 @@ class FastChatOpenAI(ChatOpenAI):
         if self._needs_stock(payload):
             self._open_stock()
             return await super()._agenerate(messages, stop, run_manager, **kwargs)
+        extra = payload.pop("extra_body", None) or {}
+        headers = payload.pop("extra_headers", None) or {}
+        return self._result(await self._send(_body({**payload, **extra}), headers))
+
+    def shortcut(self, otherwise: Ask) -> Ask:
+        """ports.Ask for plain messages, without building LangChain's own on the way; all else is asked as `otherwise` does.
+
+        Raises what ChatOpenAI raises.
+        """
+        frame: Frame | None = None
+
+        async def plain(data: bytes, headers: Mapping[str, str]) -> Answer:
+            body = await self._send(data, headers)
+            return plain_answer(body) or answer_of(_message(self._result(body)))
+
+        def ask(request: Request) -> Awaitable[Answer]:
+            nonlocal frame
+            if frame is None:
+                frame = Frame.of(self, usable=not self._needs_stock(self._get_request_payload("x")))
+            data = frame.body(request)
+            return otherwise(request) if data is None else plain(data, frame.headers)
+
+        return ask
+
+    def _result(self, body: Any) -> ChatResult:
+        result = self._create_chat_result(_as_the_sdk_reads_it(body))
+        _note_refusal(result, body)
+        return result
+
+    async def _send(self, data: bytes, headers: Mapping[str, str]) -> Any:
+        """One chat completion's body; raises what ChatOpenAI raises."""
         try:
-            body = await self._post("/chat/completions", payload)
+            return await self._post(_CHAT, data, headers)
         except openai.BadRequestError as error:
             _handle_openai_bad_request(error)
         except openai.APIError as error:
             _handle_openai_api_error(error)
-        result = self._create_chat_result(_as_the_sdk_reads_it(body))
-        _note_refusal(result, body)
-        return result
+        raise AssertionError("both raise")
 
     def _needs_stock(self, payload: Mapping[str, Any]) -> bool:
         transport = self.http_async_client or self.openai_proxy or self.default_query or self.include_response_headers
         return bool(transport) or not _STOCK_PAYLOAD.isdisjoint(payload) or self._use_responses_api(dict(payload))
 
-    async def _post(self, path: str, payload: dict[str, Any]) -> Any:
+    async def _post(self, path: str, data: bytes, headers: Mapping[str, str]) -> Any:
         """Send one request; the answer's JSON, or its text where that is none and does not claim to be.
 
         Raises the SDK's own exceptions, and JSONDecodeError for broken JSON under a JSON content type.
         """
-        import aiohttp  # noqa: PLC0415 - 100 ms that only a run pays
-
-        client = self.root_async_client
-        url = str(client.base_url).rstrip("/") + path
-        request = httpx2.Request("POST", url)
-        extra = payload.pop("extra_body", None) or {}
-        headers = payload.pop("extra_headers", None) or {}
-        data = _body({**payload, **extra})
+        session = self._session or self._open_session()
         try:
-            async with self._open_session().post(url, data=data, headers=headers, allow_redirects=False) as response:
+            async with session.post(self._url(path), data=data, headers=headers, allow_redirects=False) as response:
                 content = await response.read()
-                if self.heard is not None:
-                    self.heard(response.headers)
         except TimeoutError as error:
-            raise openai.APITimeoutError(request) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise openai.APIConnectionError(request=request) from error
+            raise openai.APITimeoutError(self._request(path)) from error
+        except (self._faults, OSError) as error:
+            raise openai.APIConnectionError(request=self._request(path)) from error
+        if self.heard is not None:
+            self.heard(response.headers)
         if response.status >= 300:  # noqa: PLR2004 - all that is no success, redirects too: a key must not follow them
             kept = [(name, value) for name, value in response.headers.items() if name.lower() not in _OF_THE_WIRE]
-            answer = httpx2.Response(response.status, headers=kept, content=content, request=request)
-            raise client._make_status_error_from_response(answer)  # noqa: SLF001 - the SDK's own mapping
+            answer = httpx2.Response(response.status, headers=kept, content=content, request=self._request(path))
+            raise self.root_async_client._make_status_error_from_response(answer)  # noqa: SLF001 - the SDK's own mapping
         return _parsed(content, response.content_type)
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            import aiohttp  # noqa: PLC0415
+    def _url(self, path: str) -> str:
+        return str(self.root_async_client.base_url).rstrip("/") + path
 
+    def _request(self, path: str) -> httpx2.Request:
+        """As errors want to have it."""
+        return httpx2.Request("POST", self._url(path))
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        import aiohttp  # noqa: PLC0415 - 100 ms that only a run pays
+
+        if self._session is None:
+            self._faults = aiohttp.ClientError
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self.connections, keepalive_timeout=_KEEPALIVE_S),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
@@ -135,6 +171,15 @@ class FastChatOpenAI(ChatOpenAI):
             self._session = None
         if self._stock is not None:
             await self._stock.aclose()
+
+
+def _message(result: ChatResult) -> BaseMessage:
+    """The first choice, with the metadata that BaseChatModel gives it."""
+    generation = result.generations[0]
+    message = generation.message
+    alone = (result.llm_output or {}) if len(result.generations) == 1 else {}
+    message.response_metadata = {**alone, **(generation.generation_info or {}), **message.response_metadata}
+    return message
 
 
 def _body(payload: Mapping[str, Any]) -> bytes:

@@ -59,7 +59,13 @@ def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections
         aclose=aclose,
         listen=None if provider != "openai" else partial(setattr, chat, "heard"),
         max_output_tokens=longest_answer(chat),
+        shortcut=chat.shortcut if provider == "openai" and not _is_traced(env) else None,
     )
+
+
+def _is_traced(env: Mapping[str, str]) -> bool:
+    """Whether somebody wants to see every call as LangChain makes it."""
+    return any(env.get(name, "").lower() in {"true", "1"} for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2"))
 
 
 def longest_answer(chat: Any) -> int | None:

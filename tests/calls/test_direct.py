@@ -14,10 +14,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
 
-from lcbatch.calls.direct import direct, invoking, message_json
+from lcbatch.calls.asking import invoking
+from lcbatch.calls.direct import direct
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import CallEnded, CallStarted
 from lcbatch.execute.virtual_time import run_virtual
+from lcbatch.messages import message_json
 from lcbatch.records import Reply, Request, Usage
 from lcbatch.testing import Events
 

@@ -1,0 +1,48 @@
+"""LangChain's messages as plain JSON, by their shape: nothing of LangChain is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lcbatch.records import Answer, Json, Usage
+
+
+def answer_of(message: Any) -> Answer:
+    """A message as plain JSON, and what its metadata say."""
+    metadata = message.response_metadata
+    counted = message.usage_metadata
+    finish_reason = metadata.get("finish_reason") or metadata.get("stop_reason")
+    return Answer(
+        text=str(message.text),
+        message=message_json(message),
+        model=str(metadata.get("model_name") or metadata.get("model") or ""),
+        finish_reason=str(finish_reason) if finish_reason is not None else None,
+        usage=Usage(counted["input_tokens"], counted["output_tokens"]) if counted else Usage(),
+        native=message,
+    )
+
+
+def message_json(message: Any) -> dict[str, Any]:
+    """The assistant's message as plain JSON: what is there, and nothing empty."""
+    found: dict[str, Any] = {"content": _plain(message.content)}
+    for name in ("tool_calls", "invalid_tool_calls", "additional_kwargs", "response_metadata", "usage_metadata", "id"):
+        value = getattr(message, name)
+        if value:
+            found[name] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Json:
+    """JSON as it is; whatever else a provider's integration leaves in its metadata as what it dumps, or as text.
+
+    Nothing here may fail: it stands between a paid answer and the store.
+    """
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    dump = getattr(value, "model_dump", None)
+    return _plain(dump(mode="json")) if dump is not None else str(value)
