@@ -1,47 +1,80 @@
-"""Every chat model that runs inside a user's own chain, governed: its inner generate step goes through a call stack.
+"""Every chat model that runs inside a user's own chain, governed: what it asks of its provider goes through a call stack.
 
-The step is hooked on LangChain's base class for the time of a run. A wrapper around the model would not do: it breaks
-`bind_tools` and structured output, and cannot reach a model that is built inside a function or an agent. Streaming inside a
-chain is answered from a whole reply. Outside of a row nothing is changed.
+LangChain's base class comes to a model's own code in a few places, each time through `self`. In a row they work on a stand-in,
+which has all of the model's state and takes its generating steps from the call stack. All else stays LangChain's: callbacks,
+tracing, ids, output versions, its cache, and streaming, where the stand-in's stream is one chunk, the whole reply. A wrapper
+around the model would not do: it breaks `bind_tools` and structured output, and cannot reach a model that is built inside a
+function or an agent. Outside of a row nothing is changed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
+import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
 
+from lcbatch.calls.failures import failure_of, is_providers
+from lcbatch.calls.hooks import hooked
+from lcbatch.calls.standin import Asked, LoopWaits, is_stand_in, stand_in, whole_replies
+from lcbatch.calls.threads import MOST, in_a_call, threads_for_calls
+from lcbatch.errors import CallFailed
 from lcbatch.ports import Call
 from lcbatch.records import Json, Reply, Request, current_row
 
 StackOf = Callable[[BaseChatModel], Call]
-"""Builds the call stack for one model; its innermost layer calls `ask`."""
+"""Builds the call stack for a model and all others of its account; its innermost layer calls `ask`."""
 
+Quiet = Callable[[BaseChatModel], BaseChatModel]
+"""Gives the model to ask in another's place: the same, without retries of its own."""
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What LangChain asked of a model, kept for the innermost layer."""
+Tell = Callable[[str], None]
+"""Is told one sentence for the user, on the run's loop."""
 
-    model: BaseChatModel
-    messages: list[BaseMessage]
-    stop: list[str] | None
-    run_manager: Any
-    options: dict[str, Any]
+_PATIENCE_S = 1.0
+"""How long a call from another thread stands in front of a loop that does nothing but wait for a thread."""
+
+_ON_THE_LOOP = (
+    "a sync call on the event loop cannot wait for its turn",
+    "Use ainvoke, abatch or astream there, or make the step a plain function: those run in a thread",
+)
+_LOOP_WAITS = (
+    "the event loop stands still until the thread that makes the call has ended",
+    "Use ainvoke or abatch there, or make the step a plain function: those run in a thread",
+)
+_SEVERAL = ("n > 1 asks for several answers in one call", "Ask n times for one answer each")
+_NO_CHAT_MODEL = ("it is no chat model", "Use the provider's chat model, such as ChatOpenAI for OpenAI")
+_NO_ROW = (
+    "the call was made outside of any row, as from a thread that does not know its row",
+    "Start threads with asyncio.to_thread, or give them contextvars.copy_context().run to run",
+)
+
+_governing: ContextVar[_Governor] = ContextVar("lcbatch_governing")
+"""Whose run this is."""
 
 
 async def ask(request: Request) -> AIMessage:
-    """The innermost step: what LangChain would have done, without its cache, its rate limiter and its streaming."""
-    asked: _Asked = request.native
-    result = await asked.model._agenerate(  # noqa: SLF001 - the step that is hooked
-        asked.messages, stop=asked.stop, run_manager=asked.run_manager, **asked.options
-    )
+    """The innermost step: what LangChain would have asked of the model's own code, for a whole reply."""
+    asked: Asked = request.native
+    model = whole_replies(asked.model)
+    manager = {"run_manager": asked.run_manager} if _takes_manager(type(model)) else {}
+    token = in_a_call.set(True)
+    try:
+        step = model._agenerate  # noqa: SLF001 - the very step that the hooks are about
+        result = await step(asked.messages, stop=asked.stop, **manager, **asked.options)
+    finally:
+        in_a_call.reset(token)
     generation = result.generations[0]
     message = generation.message
     assert isinstance(message, AIMessage)
@@ -53,72 +86,196 @@ async def ask(request: Request) -> AIMessage:
     return message
 
 
+@lru_cache(maxsize=256)
+def _takes_manager(kind: type[BaseChatModel]) -> bool:
+    return "run_manager" in inspect.signature(kind._agenerate).parameters  # noqa: SLF001
+
+
 @contextmanager
-def governed(stack_of: StackOf) -> Iterator[None]:
-    """While inside, models that run in a row go through `stack_of(model)`; one stack for each model."""
-    governor = _Governor(stack_of, asyncio.get_running_loop())
-    whole, whole_sync = BaseChatModel._agenerate_with_cache, BaseChatModel._generate_with_cache  # noqa: SLF001
+def governed(
+    stack_of: StackOf,
+    *,
+    tell: Tell,
+    quiet: Quiet = lambda model: model,
+    patience_s: float = _PATIENCE_S,
+    threads: int = MOST,
+) -> Iterator[None]:
+    """While inside, models that run in a row go through `stack_of(model)`: one stack for each account at a provider.
 
-    async def generate(
-        self: BaseChatModel,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: Any = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        if not _ours(self, kwargs):
-            return await whole(self, messages, stop, run_manager, **kwargs)
-        return await governor.generate(_Asked(self, messages, stop, run_manager, kwargs))
-
-    def generate_sync(
-        self: BaseChatModel,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: Any = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        if not _ours(self, kwargs) or _on_a_loop():
-            return whole_sync(self, messages, stop, run_manager, **kwargs)
-        return governor.from_thread(_Asked(self, messages, stop, None, kwargs))
-
-    BaseChatModel._agenerate_with_cache = generate  # type: ignore[method-assign] # noqa: SLF001
-    BaseChatModel._generate_with_cache = generate_sync  # type: ignore[method-assign] # noqa: SLF001
-    try:
-        yield
-    finally:
-        BaseChatModel._agenerate_with_cache = whole  # type: ignore[method-assign] # noqa: SLF001
-        BaseChatModel._generate_with_cache = whole_sync  # type: ignore[method-assign] # noqa: SLF001
+    `tell` hears, once for each reason and model, what could not be governed. `threads` bounds how many blocking steps run.
+    """
+    governor = _Governor(stack_of, quiet, tell, patience_s)
+    with threads_for_calls(threads), hooked(governor):
+        token = _governing.set(governor)
+        try:
+            yield
+        finally:
+            _governing.reset(token)
+            governor.end()
 
 
 class _Governor:
-    def __init__(self, stack_of: StackOf, loop: asyncio.AbstractEventLoop) -> None:
+    """hooks.Governor for one run. Lives on the loop on which it is made; called from any thread."""
+
+    def __init__(self, stack_of: StackOf, quiet: Quiet, tell: Tell, patience_s: float) -> None:
         self._stack_of = stack_of
-        self._loop = loop
-        self._stacks: dict[int, tuple[weakref.ref[BaseChatModel], Call]] = {}
+        self._quiet = quiet
+        self._tell = tell
+        self._patience_s = patience_s
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._stacks: dict[Hashable, Call] = {}
+        self._stacks_of_models: dict[int, tuple[weakref.ref[BaseChatModel], Call]] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._from_threads: set[Future[AIMessage]] = set()
+        self._ended = False
 
-    async def generate(self, asked: _Asked) -> ChatResult:
-        reply = await self._stack(asked.model)(_request(asked))
-        message = reply.native if isinstance(reply.native, AIMessage) else restored(reply)
-        info = {"finish_reason": reply.finish_reason} if reply.finish_reason else None
-        return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
+    def instead(self, model: BaseChatModel, options: dict[str, Any], *, blocking: bool) -> BaseChatModel | None:
+        """A stand-in for a call in one of this run's rows; the model itself where it has to go past the stack."""
+        if is_stand_in(model):
+            return model
+        if in_a_call.get():  # by another model, whose governed call it is a part of
+            return self._quiet(model) if self._is_here() else model
+        if current_row.get(None) is None:
+            self._pass(model, _NO_ROW)
+            return model
+        if _governing.get(None) is not self or self._ended:
+            return None
+        several = options.get("n") or getattr(model, "n", None) or 1
+        if isinstance(several, int) and several > 1:
+            self._pass(model, _SEVERAL)
+            return model
+        if blocking and self._is_here():
+            self._pass(model, _ON_THE_LOOP)
+            return model
+        return stand_in(model, self)
 
-    def from_thread(self, asked: _Asked) -> ChatResult:
-        """For `invoke` in a worker thread: the call is made on the run's loop, in the thread's own context."""
-        return asyncio.run_coroutine_threadsafe(self.generate(asked), self._loop).result()
+    def passed(self, model: BaseLanguageModel[Any]) -> None:
+        """A model that is no chat model is called."""
+        if _governing.get(None) is self and current_row.get(None) is not None and not in_a_call.get():
+            self._pass(model, _NO_CHAT_MODEL)
+
+    async def reply(self, asked: Asked) -> AIMessage:
+        """The whole reply. From another loop (`asyncio.run` in a thread) the call goes over to this one.
+
+        Raises what the provider's client raised, CallFailed where that was nothing, and LoopWaits.
+        """
+        if not self._is_here():
+            return await asyncio.to_thread(self.reply_to_thread, asked)
+        try:
+            reply = await self._stack(asked.model)(_request(replace(asked, model=self._quiet(asked.model))))
+        except CallFailed as error:
+            failed = _as_the_chain_knows_it(error)
+        else:
+            return reply.native if isinstance(reply.native, AIMessage) else restored(reply)
+        raise failed
+
+    def reply_to_thread(self, asked: Asked) -> AIMessage:
+        """The same for sync code in another thread, which is held up meanwhile. The thread's own context goes along."""
+        if self._is_here():
+            self._pass(asked.model, _ON_THE_LOOP)
+            raise LoopWaits
+        begun, taken = threading.Event(), threading.Lock()
+
+        async def on_the_loop() -> AIMessage:
+            if not taken.acquire(blocking=False):
+                raise LoopWaits
+            begun.set()
+            return await self.reply(replace(asked, run_manager=None))
+
+        crossing = asyncio.run_coroutine_threadsafe(on_the_loop(), self._loop)
+        self._from_threads.add(crossing)
+        try:
+            while not begun.wait(self._patience_s) and not crossing.done():
+                if self._waits_for_a_thread() and taken.acquire(blocking=False):
+                    self._pass(asked.model, _LOOP_WAITS)
+                    raise LoopWaits
+            return crossing.result()
+        finally:
+            self._from_threads.discard(crossing)
+
+    def end(self) -> None:
+        """The run is over: calls of threads that outlived their rows are cut off."""
+        self._ended = True
+        for crossing in tuple(self._from_threads):
+            crossing.cancel()
 
     def _stack(self, model: BaseChatModel) -> Call:
-        known = self._stacks.get(id(model))
+        """One for all models of an account: those that are built anew for every row must not each learn its limits."""
+        known = self._stacks_of_models.get(id(model))
         if known is not None and known[0]() is model:
             return known[1]
-        stack = self._stack_of(model)
-        self._stacks[id(model)] = (weakref.ref(model), stack)
-        return stack
+        account = _account(model)
+        if account not in self._stacks:
+            self._stacks[account] = self._stack_of(model)
+        key = id(model)
+        gone = weakref.ref(model, lambda _: self._stacks_of_models.pop(key, None))
+        self._stacks_of_models[key] = (gone, self._stacks[account])
+        return self._stacks[account]
+
+    def _is_here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def _waits_for_a_thread(self) -> bool:
+        """Whether the loop's thread hangs in a lock, a join or a future of another thread instead of running its loop."""
+        frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - the one way to look at another thread
+        return frame is not None and frame.f_code.co_filename == threading.__file__
+
+    def _pass(self, model: BaseLanguageModel[Any], reason: tuple[str, str]) -> None:
+        why, remedy = reason
+        told = (label_of(model), why)
+        if told in self._told:
+            return
+        if not self._is_here():
+            with suppress(RuntimeError):  # the loop is closed, and nobody listens any more
+                self._loop.call_soon_threadsafe(self._pass, model, reason)
+            return
+        self._told.add(told)
+        self._tell(
+            f"{told[0]} is called past lcbatch (no retries, limits, budget or stored answers for such calls): "
+            f"{why}. {remedy}."
+        )
 
 
-def label_of(model: BaseChatModel) -> str:
+def _as_the_chain_knows_it(error: CallFailed) -> Exception:
+    """What the provider's client raised, for what the chain has to catch it (`except BadRequestError`, fallbacks by type).
+
+    Only where it says as much as the verdict: that the provider is given up, or the budget spent, it cannot say.
+    """
+    raised: BaseException = error
+    while isinstance(raised, CallFailed) and raised.__cause__ is not None:
+        raised = raised.__cause__
+    failure = error.failure
+    if failure.outage or failure.budget or not isinstance(raised, Exception):
+        return error
+    if not is_providers(raised) or failure_of(raised).kind is not failure.kind:
+        return error
+    scope = current_row.get()
+    scope.account = replace(scope.account, attempts=scope.account.attempts + error.attempts)
+    return raised
+
+
+def label_of(model: BaseLanguageModel[Any]) -> str:
     """`provider:name`, as LangChain's own tracing calls it."""
-    facts = model._get_ls_params()  # noqa: SLF001 - the one place where every integration says its name
+    facts = model._get_ls_params()  # noqa: SLF001 - where every integration says its name
     return f"{facts.get('ls_provider', 'unknown')}:{facts.get('ls_model_name', type(model).__name__)}"
+
+
+def address_of(model: BaseChatModel) -> str:
+    """Where the model's requests go, "" for the provider's own address."""
+    names = ("openai_api_base", "anthropic_api_url", "azure_endpoint", "base_url", "endpoint_url")
+    return next((url for name in names if isinstance(url := getattr(model, name, None), str)), "")
+
+
+def _account(model: BaseChatModel) -> Hashable:
+    """What a provider's limits hold for: the model, where it is served, and whose key asks. Functions that give keys are told
+    apart by their code, as they may be made anew for every row."""
+    keys = [getattr(model, name, None) for name in sorted(model.lc_secrets)]
+    known = tuple(getattr(key, "__code__", key) for key in keys if isinstance(key, Hashable))
+    return label_of(model), address_of(model), known
 
 
 def restored(reply: Reply) -> AIMessage:
@@ -126,44 +283,42 @@ def restored(reply: Reply) -> AIMessage:
     return AIMessage(**reply.message)
 
 
-def _ours(model: BaseChatModel, options: dict[str, Any]) -> bool:
-    """Whether a call is made in a row, and is one that a single reply answers."""
-    several = options.get("n") or getattr(model, "n", None) or 1
-    return current_row.get(None) is not None and several == 1
-
-
-def _on_a_loop() -> bool:
-    """A sync call on the event loop itself cannot wait for the loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _request(asked: _Asked) -> Request:
+def _request(asked: Asked) -> Request:
     """What decides the reply, as plain JSON: never an id that LangChain makes up anew for each run."""
-    params = {name: _plain(value) for name, value in asked.options.items()}
+    facts = asked.model._get_ls_params(stop=asked.stop, **asked.options)  # noqa: SLF001
+    own = {
+        "provider": facts.get("ls_provider"),
+        "model": facts.get("ls_model_name", type(asked.model).__name__),
+        "temperature": facts.get("ls_temperature"),
+        "max_tokens": facts.get("ls_max_tokens"),
+        "stop": asked.stop,
+    }
+    params = {**{name: value for name, value in own.items() if value is not None}, **asked.options}
     return Request(
         messages=[_said(message) for message in asked.messages],
-        params={"model": label_of(asked.model), "stop": asked.stop, **params},
+        params={name: _plain(value) for name, value in params.items()},
         native=asked,
     )
 
 
 def _said(message: BaseMessage) -> Json:
-    said = {"type": message.type, "content": message.content}
+    said = {"type": message.type, "content": _plain(message.content)}
     for name in ("tool_calls", "tool_call_id", "name"):
         if value := getattr(message, name, None):
-            said[name] = value
+            said[name] = _plain(value)
     return said
 
 
 def _plain(value: Any) -> Json:
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence):
+    if isinstance(value, Mapping):
+        made_up = str(value.get("id")).startswith(_MADE_UP)
+        return {str(name): _plain(inner) for name, inner in value.items() if not (made_up and name == "id")}
+    if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     return f"{type(value).__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+_MADE_UP = "lc_"
+"""How LangChain begins the ids that it gives to blocks of content."""

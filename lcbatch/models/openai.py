@@ -143,11 +143,14 @@ class FastChatOpenAI(ChatOpenAI):
 
         if self._session is None:
             self._faults = aiohttp.ClientError
+            proxy, proxy_auth = _proxy_for(self._url(""))
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self.connections, keepalive_timeout=_KEEPALIVE_S),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
                 headers=self._session_headers(),
-                trust_env=True,
+                proxy=proxy,
+                proxy_auth=proxy_auth,
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
@@ -171,6 +174,17 @@ class FastChatOpenAI(ChatOpenAI):
             self._session = None
         if self._stock is not None:
             await self._stock.aclose()
+
+
+def _proxy_for(url: str) -> tuple[Any, Any]:
+    """The environment's proxy for this address, found once: aiohttp's own `trust_env` asks a thread for it twice a request."""
+    from aiohttp.helpers import get_env_proxy_for_url  # noqa: PLC0415
+    from yarl import URL  # noqa: PLC0415
+
+    try:
+        return get_env_proxy_for_url(URL(url))
+    except LookupError:
+        return None, None
 
 
 def _message(result: ChatResult) -> BaseMessage:

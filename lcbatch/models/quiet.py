@@ -1,17 +1,57 @@
-"""Models that a user's chain built itself, made fit for a run: no retries of their own, and connections that somebody closes.
+"""Models that a user's chain built itself, made fit for a run: no retries of their own, connections that somebody closes, and
+response headers that somebody hears.
 
 Setting `max_retries` on a built ChatOpenAI leaves its client at 2, and LangChain's HTTP client is shared by all models of the
-process and never closed; so the SDK client is made anew over an HTTP client of the run's own.
+process and never closed; so the SDK client is made anew over an HTTP client of the run's own. The user's model is not touched:
+what is asked is a copy of it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 _KEEPALIVE_S = 60.0
+
+Heard = Callable[[Mapping[str, str]], None]
+"""Is told the headers of a response."""
+
+_Request = TypeVar("_Request")
+_Answer = TypeVar("_Answer")
+_Ask = Callable[[_Request], Awaitable[_Answer]]
+
+_hears: ContextVar[Heard] = ContextVar("lcbatch_hears")
+"""Who hears the headers of the call that is being made. Several models may share one HTTP client, and their limits differ."""
+
+
+def overheard(ask: _Ask[_Request, _Answer]) -> tuple[_Ask[_Request, _Answer], Callable[[Heard], None]]:
+    """The same `ask`, and what takes who wants to hear the headers of every response to it, errors included."""
+    ears: list[Heard] = []
+
+    def tell(headers: Mapping[str, str]) -> None:
+        for heard in ears:
+            heard(headers)
+
+    async def asking(request: _Request) -> _Answer:
+        token = _hears.set(tell)
+        try:
+            return await ask(request)
+        finally:
+            _hears.reset(token)
+
+    return asking, ears.append
+
+
+async def _on_response(response: Any) -> None:
+    heard = _hears.get(None)
+    if heard is not None:
+        heard(response.headers)
 
 
 class QuietClients:
@@ -19,28 +59,70 @@ class QuietClients:
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
-        self._client: Any = None
+        self._quiet: dict[int, tuple[weakref.ref[Any], Any]] = {}
+        self._own: dict[str, Any] = {}
+        self._users: list[Any] = []
 
-    def quiet(self, model: BaseChatModel) -> None:
-        """Rebuild the model's async SDK client without retries. A model of another make is left as it is."""
+    def quiet(self, model: BaseChatModel) -> BaseChatModel:
+        """The model to ask in this one's place: a copy whose async SDK client makes no retries.
+
+        Knows models of OpenAI's make (with what is built on it, such as Azure's) and of Anthropic's; another comes back as it is.
+        """
         sdk = getattr(model, "root_async_client", None)
-        if sdk is None or not hasattr(sdk, "with_options"):
-            return
-        given = {} if getattr(model, "http_async_client", None) is not None else {"http_client": self._http_client()}
-        quiet = sdk.with_options(max_retries=0, **given)
-        model.__dict__["root_async_client"] = quiet
-        model.__dict__["async_client"] = quiet.chat.completions
+        if _is_sdk(sdk):
+            quiet = self._quieted(sdk, own_http=getattr(model, "http_async_client", None) is None)
+            return _copy(model, root_async_client=quiet, async_client=quiet.chat.completions)
+        sdk = getattr(model, "_async_client", None)
+        if _is_sdk(sdk):
+            return _copy(model, _async_client=self._quieted(sdk, own_http=not getattr(model, "anthropic_proxy", None)))
+        return model
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        """Close the connections, and leave the users' own HTTP clients as they were."""
+        for client in self._users:
+            client.event_hooks["response"].remove(_on_response)
+        for client in self._own.values():
+            await client.aclose()
 
-    def _http_client(self) -> Any:
-        if self._client is None:
-            import httpx2  # noqa: PLC0415 - loads with the first OpenAI model
-            import openai  # noqa: PLC0415
+    def _quieted(self, sdk: Any, *, own_http: bool) -> Any:
+        """One for each SDK client, for as long as that lives: a chain may build its models anew for every row."""
+        key = id(sdk)
+        known = self._quiet.get(key)
+        if known is not None and known[0]() is sdk:
+            return known[1]
+        if own_http:
+            quiet = sdk.with_options(max_retries=0, http_client=self._http_client(sdk))
+        else:
+            quiet = sdk.with_options(max_retries=0)
+            self._listen(sdk._client)  # noqa: SLF001 - the HTTP client that the user gave, and that is kept
+        self._quiet[key] = (weakref.ref(sdk, lambda _: self._quiet.pop(key, None)), quiet)
+        return quiet
 
-            limits = httpx2.Limits(max_connections=self._connections, keepalive_expiry=_KEEPALIVE_S)
-            self._client = openai.DefaultAsyncHttpxClient(limits=limits, follow_redirects=False)
-        return self._client
+    def _http_client(self, sdk: Any) -> Any:
+        name = type(sdk).__module__.partition(".")[0]
+        if name not in self._own:
+            package: Any = sys.modules[name]
+            limits = type(package.DEFAULT_CONNECTION_LIMITS)(
+                max_connections=self._connections, keepalive_expiry=_KEEPALIVE_S
+            )
+            hooks = {"response": [_on_response]}
+            self._own[name] = package.DefaultAsyncHttpxClient(limits=limits, follow_redirects=False, event_hooks=hooks)
+        return self._own[name]
+
+    def _listen(self, client: Any) -> None:
+        if all(client is not known for known in self._users):
+            self._users.append(client)
+            client.event_hooks["response"].append(_on_response)
+
+
+def _is_sdk(client: Any) -> bool:
+    """Whether this is a client of the kind that OpenAI's and Anthropic's SDKs share."""
+    return hasattr(client, "with_options") and hasattr(client, "max_retries")
+
+
+def _copy(model: BaseChatModel, **attributes: Any) -> BaseChatModel:
+    """A shallow copy that shares the model's private state, so that nothing a model keeps there is lost with the copy."""
+    copy = model.model_copy()
+    copy.__dict__.update(attributes)
+    object.__setattr__(copy, "__pydantic_private__", model.__pydantic_private__)
+    return copy
