@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from lcbatch.cli.options import job_options
 from lcbatch.errors import LcbatchError, exit_code_of
 from lcbatch.job import RUN, Job, declared_options
 from lcbatch.store.lock import refuse_network_file_system
+
+if TYPE_CHECKING:
+    from lcbatch.chains.custom import CustomChain
 
 _OPTIONS = frozenset(spec.name for group, spec in declared_options() if group == "model") | {"chain", "app_dir"}
 _EXTRAS = {
@@ -128,7 +131,22 @@ def _job(given: dict[str, Any]) -> Iterator[_Finding]:
         if job.model.model is not None:
             yield _Finding(good=True, what=f"model: {load_model(job.model, env=os.environ, connections=1).label}")
         if job.chain.chain is not None:
+            own = load_custom(job.chain, None)
             yield _Finding(good=True, what=f"chain: {job.chain.chain}")
-            yield from _parts(load_custom(job.chain, None))
+            yield from _parts(own)
     except LcbatchError as error:
         yield _Finding(good=False, what=error.message, remedy=error.hint, exit_code=exit_code_of(error))
+
+
+def _parts(chain: CustomChain) -> Iterator[_Finding]:
+    """How a run would run each part of the chain."""
+    for part in chain.parts:
+        way = "as plain calls" if part.why is None else f"as itself: {part.why}"
+        yield _Finding(good=True, what=" ".join(filter(None, ("  part", part.at, f"{part.what},", way))))
+    if not any(part.why is None for part in chain.parts):
+        return
+    from lcbatch.chains.compiled.chain import held_back  # noqa: PLC0415 - LangChain loads only where it is asked about
+
+    why = held_back()
+    if why is not None:
+        yield _Finding(good=True, what=f"  for now all parts run as themselves: {why}")

@@ -1,0 +1,1 @@
+"""A user's chain as plain calls: `chain.compile_chain`."""

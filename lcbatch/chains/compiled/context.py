@@ -1,0 +1,73 @@
+"""Steps of a compiled chain, and the config and the context that LangChain would give them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+from uuid import UUID
+
+from langchain_core.callbacks import AsyncCallbackManager
+from langchain_core.runnables import Runnable, RunnableConfig, patch_config
+from langchain_core.runnables.config import var_child_runnable_config
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """A step that is done at once: it neither waits nor runs code of the user's that might."""
+
+    run: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A step that is awaited, with the config that LangChain would give it. A `nested` one makes configs for steps of its own."""
+
+    run: Callable[[Any, RunnableConfig | None], Awaitable[Any]]
+    nested: bool = False
+
+
+Step: TypeAlias = Now | Later
+
+
+def kind_of(runnable: Any) -> type:
+    """The class, exactly: of `RunnableParallel[dict]` it is RunnableParallel; a subclass is its own kind, and unknown."""
+    cls = type(runnable)
+    generic = cls.__dict__.get("__pydantic_generic_metadata__") or {}
+    origin: type | None = generic.get("origin")
+    return origin or cls
+
+
+def as_itself(runnable: Runnable[Any, Any]) -> Later:
+    """LangChain's own `ainvoke` as a step."""
+    return Later(lambda value, config: in_context(runnable.ainvoke(value, config), config))
+
+
+def in_context(work: Coroutine[Any, Any, _T], config: RunnableConfig | None) -> asyncio.Task[_T]:
+    """A task as LangChain makes one for every step: what it sets in its context ends with it, and nested runs find the config.
+
+    Whoever awaits the task cancels it by being cancelled.
+    """
+    context = copy_context()
+    if config is not None:
+        context.run(var_child_runnable_config.set, config)
+    return asyncio.create_task(work, context=context)
+
+
+def child(config: RunnableConfig, parent: UUID, tag: str | None = None) -> RunnableConfig:
+    """The config for a step within a run that nobody listens to. `config` has to have all its keys."""
+    tags, metadata = config["tags"], config["metadata"]
+    manager = AsyncCallbackManager(
+        handlers=[],
+        inheritable_handlers=[],
+        parent_run_id=parent,
+        tags=[*tags, tag] if tag else list(tags),
+        inheritable_tags=list(tags),
+        metadata=dict(metadata),
+        inheritable_metadata=dict(metadata),
+    )
+    return patch_config(config, callbacks=manager)
