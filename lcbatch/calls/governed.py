@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -114,6 +114,15 @@ def governed(
             governor.end()
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A model that was seen before: its stack, and what a request to it says where the call gives no options."""
+
+    model: weakref.ref[BaseChatModel]
+    stack: Call
+    facts: Mapping[str, Json]
+
+
 class _Governor:
     """hooks.Governor for one run. Lives on the loop on which it is made; called from any thread."""
 
@@ -125,7 +134,7 @@ class _Governor:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._stacks: dict[Hashable, Call] = {}
-        self._stacks_of_models: dict[int, tuple[weakref.ref[BaseChatModel], Call]] = {}
+        self._known: dict[int, _Known] = {}
         self._told: set[tuple[str, str]] = set()
         self._from_threads: set[Future[AIMessage]] = set()
         self._ended = False
@@ -163,7 +172,8 @@ class _Governor:
         if not self._is_here():
             return await asyncio.to_thread(self.reply_to_thread, asked)
         try:
-            reply = await self._stack(asked.model)(_request(replace(asked, model=self._quiet(asked.model))))
+            known = self._of(asked.model)
+            reply = await known.stack(_request(replace(asked, model=self._quiet(asked.model)), known.facts))
         except CallFailed as error:
             failed = _as_the_chain_knows_it(error)
         else:
@@ -200,18 +210,18 @@ class _Governor:
         for crossing in tuple(self._from_threads):
             crossing.cancel()
 
-    def _stack(self, model: BaseChatModel) -> Call:
-        """One for all models of an account: those that are built anew for every row must not each learn its limits."""
-        known = self._stacks_of_models.get(id(model))
-        if known is not None and known[0]() is model:
-            return known[1]
+    def _of(self, model: BaseChatModel) -> _Known:
+        """The model's stack, one for all models of an account: those built anew for every row must not each learn its limits."""
+        known = self._known.get(id(model))
+        if known is not None and known.model() is model:
+            return known
         account = _account(model)
         if account not in self._stacks:
             self._stacks[account] = self._stack_of(model)
         key = id(model)
-        gone = weakref.ref(model, lambda _: self._stacks_of_models.pop(key, None))
-        self._stacks_of_models[key] = (gone, self._stacks[account])
-        return self._stacks[account]
+        gone = weakref.ref(model, lambda _: self._known.pop(key, None))
+        known = self._known[key] = _Known(gone, self._stacks[account], _facts_of(model))
+        return known
 
     def _is_here(self) -> bool:
         try:
@@ -283,22 +293,25 @@ def restored(reply: Reply) -> AIMessage:
     return AIMessage(**reply.message)
 
 
-def _request(asked: Asked) -> Request:
-    """What decides the reply, as plain JSON: never an id that LangChain makes up anew for each run."""
-    facts = asked.model._get_ls_params(stop=asked.stop, **asked.options)  # noqa: SLF001
+def _facts_of(model: BaseChatModel, stop: list[str] | None = None, **options: Any) -> Mapping[str, Json]:
+    """What decides a model's replies besides the messages."""
+    facts = model._get_ls_params(stop=stop, **options)  # noqa: SLF001
     own = {
         "provider": facts.get("ls_provider"),
-        "model": facts.get("ls_model_name", type(asked.model).__name__),
+        "model": facts.get("ls_model_name", type(model).__name__),
         "temperature": facts.get("ls_temperature"),
         "max_tokens": facts.get("ls_max_tokens"),
-        "stop": asked.stop,
+        "stop": stop,
     }
-    params = {**{name: value for name, value in own.items() if value is not None}, **asked.options}
-    return Request(
-        messages=[_said(message) for message in asked.messages],
-        params={name: _plain(value) for name, value in params.items()},
-        native=asked,
-    )
+    params = {**{name: value for name, value in own.items() if value is not None}, **options}
+    return {name: _plain(value) for name, value in params.items()}
+
+
+def _request(asked: Asked, facts: Mapping[str, Json]) -> Request:
+    """What decides the reply, as plain JSON: never an id that LangChain makes up anew for each run."""
+    if asked.stop or asked.options:
+        facts = _facts_of(asked.model, asked.stop, **asked.options)
+    return Request(messages=[_said(message) for message in asked.messages], params=facts, native=asked)
 
 
 def _said(message: BaseMessage) -> Json:

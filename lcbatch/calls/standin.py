@@ -5,6 +5,7 @@ LangChain's own code runs on it as on any model. Where that streams, the stand-i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -98,6 +99,10 @@ class _Steps:
     ) -> Asked:
         asked = {name: value for name, value in options.items() if name not in _OF_STREAMING}
         return Asked(self._model, messages, stop, run_manager, asked)
+
+
+# LangChain inspects the step for its arguments at every call, which costs more than the step.
+_Steps.agenerate.__signature__ = inspect.signature(_Steps.agenerate)  # type: ignore[attr-defined]
 
 
 def stand_in(model: BaseChatModel, governor: Answers) -> BaseChatModel:

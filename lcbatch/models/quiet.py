@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+    from lcbatch.models.openai import FastChatOpenAI
+
 _KEEPALIVE_S = 60.0
 
 Heard = Callable[[Mapping[str, str]], None]
@@ -49,9 +51,13 @@ def overheard(ask: _Ask[_Request, _Answer]) -> tuple[_Ask[_Request, _Answer], Ca
 
 
 async def _on_response(response: Any) -> None:
+    _tell_who_hears(response.headers)
+
+
+def _tell_who_hears(headers: Mapping[str, str]) -> None:
     heard = _hears.get(None)
     if heard is not None:
-        heard(response.headers)
+        heard(headers)
 
 
 class QuietClients:
@@ -60,6 +66,7 @@ class QuietClients:
     def __init__(self, connections: int) -> None:
         self._connections = connections
         self._quiet: dict[int, tuple[weakref.ref[Any], Any]] = {}
+        self._lanes: dict[int, tuple[weakref.ref[Any], FastChatOpenAI]] = {}
         self._own: dict[str, Any] = {}
         self._users: list[Any] = []
 
@@ -67,8 +74,11 @@ class QuietClients:
         """The model to ask in this one's place: a copy whose async SDK client makes no retries.
 
         Knows models of OpenAI's make (with what is built on it, such as Azure's) and of Anthropic's; another comes back as it is.
+        ChatOpenAI itself comes back as its fast twin, where that does all that this one would.
         """
         sdk = getattr(model, "root_async_client", None)
+        if _is_sdk(sdk) and (twin := self._fast(model, sdk)) is not None:
+            return twin
         if _is_sdk(sdk):
             quiet = self._quieted(sdk, own_http=getattr(model, "http_async_client", None) is None)
             return _copy(model, root_async_client=quiet, async_client=quiet.chat.completions)
@@ -77,8 +87,23 @@ class QuietClients:
             return _copy(model, _async_client=self._quieted(sdk, own_http=not getattr(model, "anthropic_proxy", None)))
         return model
 
+    def _fast(self, model: BaseChatModel, sdk: Any) -> BaseChatModel | None:
+        """The same model over the fast lane; one lane for each SDK client. None where the model's own way is another."""
+        from lcbatch.models.openai import lane_for, twin_of  # noqa: PLC0415 - a model of OpenAI's make is there: so is its package
+
+        key = id(sdk)
+        known = self._lanes.get(key)
+        if known is None or known[0]() is not sdk:
+            lane = lane_for(model, connections=self._connections, heard=_tell_who_hears)
+            if lane is None:
+                return None
+            known = self._lanes[key] = (weakref.ref(sdk), lane)
+        return twin_of(model, known[1])
+
     async def aclose(self) -> None:
         """Close the connections, and leave the users' own HTTP clients as they were."""
+        for _, lane in self._lanes.values():
+            await lane.aclose()
         for client in self._users:
             client.event_hooks["response"].remove(_on_response)
         for client in self._own.values():
