@@ -66,7 +66,7 @@ def test_azure_s_has_none() -> None:
 
 
 def test_it_says_what_the_model_says(provider: SimulatorProcess) -> None:
-    given = {"temperature": 0.3, "seed": 5}
+    given: dict[str, Any] = {"temperature": 0.3, "seed": 5}
     tool = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
     asked: list[tuple[str, Mapping[str, Any]]] = [
         ("hello", {}),
