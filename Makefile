@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Without cached bytecode every start of the program costs a second more, and the tests start it often.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test lint quality samples clean
+.PHONY: demo test lint quality bench samples clean
 
 demo: $(READY)
 	$(BIN)/lcbatch summarize samples/docs -o $(VENV)/demo/ --fresh
@@ -27,6 +27,11 @@ lint: $(READY)
 
 quality: $(READY)
 	$(BIN)/python bench/quality.py
+
+# About a quarter of an hour on an idle machine, and some minutes more the first time, when the peers are installed.
+bench: $(READY)
+	$(BIN)/python -m bench
+	$(BIN)/python -m bench.gate
 
 samples: $(READY)
 	$(BIN)/python samples/make_documents.py

@@ -43,9 +43,11 @@ TAIL = """
 | command | options |
 | --- | --- |
 | `lcbatch status OUT` | `--watch` shows it again every second until the run ends; `--json`; `--store PATH` |
-| `lcbatch retry OUT` | `--kind KIND,...` takes only rows that failed so; the options above of the groups Model and Display, `--concurrency`, `--limit`, \
-`--max-failures`, `--max-time`, `--max-wait`, `--fail-on`, `--if-locked`, `--drain-timeout`; `--store PATH`. All others are those of the last run |
-| `lcbatch export OUT` | the options above of the group Output (without `--errors`); those that are not given are those of the last run, `-o` is stdout |
+| `lcbatch retry OUT` | `--kind KIND,...` takes only rows that failed so; `--store PATH`; the options above of the groups Model and Display, \
+`--concurrency`, `--rpm`, `--tpm`, `--max-cost`, `--max-total-tokens`, `--limit`, `--on-change`, `--max-failures`, `--max-time`, `--row-timeout`, `--max-wait`, \
+`--outage-timeout`, `--fail-on`, `--if-locked`, `--drain-timeout`. Of the run that made the output it takes over the groups Input, Chain, Model and Output, and the first \
+five of Running named here; all else was said of that run alone |
+| `lcbatch export OUT` | the options above of the group Output (without `--errors`); those that are not given are those of the run that made the output, `-o` is stdout |
 | `lcbatch stop OUT` | `--store PATH` |
 | `lcbatch doctor` | the options above of the group Model, `--chain`, `--app-dir` |
 | `lcbatch simulate` | its own: see `lcbatch simulate --help` |
@@ -72,6 +74,8 @@ def _line(spec: Field[Any]) -> str:
 
 
 def _flags(spec: Field[Any]) -> str:
+    if spec.metadata["flag"] == "":
+        return f"`[[{spec.name}]]` in the config file"
     name = "--" + spec.name.replace("_", "-")
     value = "" if str(spec.type).startswith("bool") else f" {spec.metadata['metavar'] or _choice(spec)}"
     short = f", `{spec.metadata['flag']}`" if spec.metadata["flag"] else ""

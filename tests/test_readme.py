@@ -5,7 +5,7 @@ How a page says what is to happen:
 - a comment with `Ctrl-C`: SIGINT goes to the command's process group, as from a terminal, while its first call is in flight.
 - a fence `python`: a program.
 - a fence `text` is an illustration and not run, but for a crontab's lines, whose commands are.
-- a fence `json`: has to be JSON.
+- a fence `json`: has to be JSON; a fence `toml` a config file.
 
 Each script has a folder of its own with the samples in it, and a simulator for a provider. What reaches providers by another name
 (Ollama's port, Azure's host, the port of `lcbatch simulate`) is sent to it by replacing the address in the script; Azure's path
@@ -39,6 +39,7 @@ from typing import Any
 import pytest
 
 from lcbatch import errors, job
+from lcbatch.cli.config import config_options
 from lcbatch.simulator.process import SimulatorProcess
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -363,7 +364,7 @@ def test_a_crontab_line_works_as_cron_runs_it(line: str, bench: Bench) -> None:
 
 def test_there_is_something_to_run() -> None:
     assert sum(block.language == "sh" for block in BLOCKS) > 10
-    assert {block.language for block in BLOCKS} <= {"sh", "console", "python", "text", "json"}
+    assert {block.language for block in BLOCKS} <= {"sh", "console", "python", "text", "json", "toml"}
 
 
 @pytest.mark.parametrize("block", blocks("json"))
@@ -372,17 +373,24 @@ def test_json_is_json(block: Block) -> None:
         json.loads(line)
 
 
+@pytest.mark.parametrize("block", blocks("toml"))
+def test_a_config_file_is_one(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "lcbatch.toml").write_text(block.text, encoding="utf-8")
+    assert job.Job.of("in.jsonl", **config_options("run", None, tmp_path)).options()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
-    assert named <= known_flags() | {"--port", "--latency", "--fault", "--rpm", "--check"}
+    of_others = {"--port", "--latency", "--fault", "--check", "--quick", "--only", "--million", "--write-docs"}
+    assert named <= known_flags() | of_others
 
 
 def known_flags() -> set[str]:
     own = {"--help", "--version", "--config", "--watch", "--json", "--kind"}
     declared = {spec.name.replace("_", "-") for _, spec in job.declared_options()}
-    return own | {f"--{name}" for name in declared} | {f"--no-{name}" for name in ("flatten", "csv-safe", "ordered")}
+    return own | {f"--{name}" for name in declared} | {f"--no-{name}" for name in ("flatten", "csv-safe", "ordered", "compile")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

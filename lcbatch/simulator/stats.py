@@ -20,6 +20,7 @@ class Stats:
         self._by_second = [0] * _SECONDS
         self._keys: set[str] = set()
         self.requests = 0
+        self.first_request_at_s: float | None = None
         self.in_flight = 0
         self.in_flight_peak = 0
         self.connections = 0
@@ -33,6 +34,8 @@ class Stats:
         if second != self._second:
             self._roll(second)
         self._by_second[second % _SECONDS] += 1
+        if self.first_request_at_s is None:
+            self.first_request_at_s = now
         self.requests += 1
         return self.requests
 
@@ -47,12 +50,16 @@ class Stats:
             self._keys.add(hashlib.sha256(authorization.encode()).hexdigest()[:16])
 
     def as_json(self, now: float) -> dict[str, Any]:
-        """All counters. `requests_by_second` ends with the current second and covers the last minute."""
+        """All counters. `requests_by_second` ends with the current second and covers the last minute.
+
+        `first_request_at_s` is on the server's monotonic clock, which a client on the same machine shares.
+        """
         self._roll(int(now))
         place = (self._second + 1) % _SECONDS
         return {
             "uptime_s": now - self._started_s,
             "requests": self.requests,
+            "first_request_at_s": self.first_request_at_s,
             "rejected": dict(self.rejected),
             "faults": dict(self.faults),
             "in_flight": self.in_flight,

@@ -27,3 +27,11 @@ def test_the_peak_in_flight_stays() -> None:
     stats.started()
     stats.in_flight -= 2
     assert (stats.in_flight, stats.in_flight_peak) == (0, 2)
+
+
+def test_the_first_request_is_remembered() -> None:
+    stats = Stats(0)
+    assert stats.as_json(1)["first_request_at_s"] is None
+    stats.arrived(2.5)
+    stats.arrived(3.5)
+    assert stats.as_json(4)["first_request_at_s"] == 2.5

@@ -1,0 +1,1 @@
+"""How fast lcbatch is, beside what else one would use: `make bench`, docs/performance.md."""
