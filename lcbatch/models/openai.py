@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import aiohttp
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
     from langchain_core.messages import BaseMessage
+    from yarl import URL
 
 _CONNECT_TIMEOUT_S = 30.0
 _KEEPALIVE_S = 60.0
@@ -56,6 +57,7 @@ class FastChatOpenAI(ChatOpenAI):
     _stock: httpx2.AsyncClient | None = PrivateAttr(default=None)
     _stock_sdk: openai.AsyncOpenAI | None = PrivateAttr(default=None)
     _faults: type[Exception] = PrivateAttr(default=OSError)
+    _address: Any = PrivateAttr(default=None)
 
     async def _agenerate(
         self,
@@ -100,7 +102,7 @@ class FastChatOpenAI(ChatOpenAI):
     async def _send(self, data: bytes, headers: Mapping[str, str]) -> Any:
         """One chat completion's body; raises what ChatOpenAI raises."""
         try:
-            return await self._post(_CHAT, data, headers)
+            return await self._post(data, headers)
         except openai.BadRequestError as error:
             _handle_openai_bad_request(error)
         except openai.APIError as error:
@@ -111,40 +113,39 @@ class FastChatOpenAI(ChatOpenAI):
         transport = self.http_async_client or self.openai_proxy or self.default_query or self.include_response_headers
         return bool(transport) or not _STOCK_PAYLOAD.isdisjoint(payload) or self._use_responses_api(dict(payload))
 
-    async def _post(self, path: str, data: bytes, headers: Mapping[str, str]) -> Any:
+    async def _post(self, data: bytes, headers: Mapping[str, str]) -> Any:
         """Send one request; the answer's JSON, or its text where that is none and does not claim to be.
 
         Raises the SDK's own exceptions, and JSONDecodeError for broken JSON under a JSON content type.
         """
         session = self._session or self._open_session()
         try:
-            async with session.post(self._url(path), data=data, headers=headers, allow_redirects=False) as response:
+            async with session.post(self._address, data=data, headers=headers, allow_redirects=False) as response:
                 content = await response.read()
         except TimeoutError as error:
-            raise openai.APITimeoutError(self._request(path)) from error
+            raise openai.APITimeoutError(self._request()) from error
         except (self._faults, OSError) as error:
-            raise openai.APIConnectionError(request=self._request(path)) from error
+            raise openai.APIConnectionError(request=self._request()) from error
         if self.heard is not None:
             self.heard(response.headers)
         if response.status >= 300:  # noqa: PLR2004 - all that is no success, redirects too: a key must not follow them
             kept = [(name, value) for name, value in response.headers.items() if name.lower() not in _OF_THE_WIRE]
-            answer = httpx2.Response(response.status, headers=kept, content=content, request=self._request(path))
+            answer = httpx2.Response(response.status, headers=kept, content=content, request=self._request())
             raise self.root_async_client._make_status_error_from_response(answer)  # noqa: SLF001 - the SDK's own mapping
         return _parsed(content, response.content_type)
 
-    def _url(self, path: str) -> str:
-        return str(self.root_async_client.base_url).rstrip("/") + path
-
-    def _request(self, path: str) -> httpx2.Request:
+    def _request(self) -> httpx2.Request:
         """As errors want to have it."""
-        return httpx2.Request("POST", self._url(path))
+        return httpx2.Request("POST", str(self._address))
 
     def _open_session(self) -> aiohttp.ClientSession:
         import aiohttp  # noqa: PLC0415 - 100 ms that only a run pays
+        from yarl import URL  # noqa: PLC0415
 
         if self._session is None:
             self._faults = aiohttp.ClientError
-            proxy, proxy_auth = _proxy_for(self._url(""))
+            self._address = URL(str(self.root_async_client.base_url).rstrip("/") + _CHAT)
+            proxy, proxy_auth = _proxy_for(self._address)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self.connections, keepalive_timeout=_KEEPALIVE_S),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
@@ -217,13 +218,12 @@ def _as(model: ChatOpenAI, private: dict[str, Any], **more: Any) -> FastChatOpen
     return copy
 
 
-def _proxy_for(url: str) -> tuple[Any, Any]:
+def _proxy_for(url: URL) -> tuple[Any, Any]:
     """The environment's proxy for this address, found once: aiohttp's own `trust_env` asks a thread for it twice a request."""
     from aiohttp.helpers import get_env_proxy_for_url  # noqa: PLC0415
-    from yarl import URL  # noqa: PLC0415
 
     try:
-        return get_env_proxy_for_url(URL(url))
+        return get_env_proxy_for_url(url)
     except LookupError:
         return None, None
 
