@@ -21,6 +21,7 @@ LcbatchError                      1  a bug, or a base to catch
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -149,6 +150,15 @@ class SystemLimit(LcbatchError):
     """The machine ran out of open files or memory."""
 
     exit_code = 71
+
+
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""Errors of the system that say nothing of the file or the address at hand: this machine has no more of something."""
+
+
+def ran_out(what: str) -> SystemLimit:
+    """The stop for an error of OUT_OF_RESOURCES."""
+    return SystemLimit(what, hint="raise the limit (ulimit -n) or lower -j; the same command continues")
 
 
 class CannotCreateOutput(LcbatchError):

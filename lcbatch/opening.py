@@ -20,13 +20,15 @@ from lcbatch.models.served import Served
 from lcbatch.observers import make_observer
 from lcbatch.observers.fanout import Display, Fanout
 from lcbatch.observers.stats import Stats
+from lcbatch.openfiles import calls_allowed
 from lcbatch.outputs import NewOutput, Place, locked, place_of, set_aside
-from lcbatch.ports import Chain, Sink, Source, Wait
+from lcbatch.ports import Chain, Emit, Sink, Source, Wait
 from lcbatch.sinks import errors_sink, open_sink
 from lcbatch.sources import open_source
 from lcbatch.sources.peek import Peeked
 from lcbatch.store.run_store import RunStore, open_store
 from lcbatch.wiring import (
+    MOST_CALLS,
     Surroundings,
     Window,
     bounds_of,
@@ -96,6 +98,7 @@ async def open_run(job: Job, world: World, stack: AsyncExitStack, *, from_store:
     made = None if place.store.exists() else NewOutput(place)
     store = await stack.enter_async_context(open_store(place.store))
     purse = await _purse(job, store, patience.wait, waiting)
+    most_calls = _most_calls(job, fanout.emit)
     around = Surroundings(
         clock=world.clock,
         emit=fanout.emit,
@@ -105,6 +108,7 @@ async def open_run(job: Job, world: World, stack: AsyncExitStack, *, from_store:
         waiting=waiting,
         purse=purse,
         hopeful=await store.ever_succeeded(),
+        most_calls=most_calls,
     )
     return Run(
         job=job,
@@ -128,6 +132,14 @@ async def open_run(job: Job, world: World, stack: AsyncExitStack, *, from_store:
         budget=purse.policy if purse else None,
         limits=around.limits,
     )
+
+
+def _most_calls(job: Job, emit: Emit) -> int:
+    """Calls in flight that the open files allow; says so where -j asks for more."""
+    most = calls_allowed(MOST_CALLS)
+    if bounds_of(job).least > most:
+        emit(Notice(f"the limit on open files allows {most} in flight; ulimit -n raises it"))
+    return most
 
 
 async def _purse(job: Job, store: RunStore, wait: Wait, waiting: Waiting) -> Budget | None:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lcbatch import jsontext
-from lcbatch.errors import LcbatchError
-from lcbatch.job import Job
+from lcbatch.errors import CannotCreateOutput, LcbatchError
+from lcbatch.job import Job, declared_options
+from lcbatch.records import Json
 from lcbatch.sinks import OutputPaths, output_paths
+from lcbatch.sinks.paths import SQLITE_ENDINGS, STORE_ENDING, beside, lock_of, store_files
 from lcbatch.store.lock import OutputLocked, hold_lock
+from lcbatch.store.reading import last_run
+from lcbatch.store.schema import connect
 from lcbatch.world import World
 
 _PIPE_STORES = 64
 """So many equal pipes may run side by side, each with a store of its own."""
 
-_STORE_FILES = ("", "-wal", "-shm", "-journal", ".reserve")
+_DECIDES_ANSWERS = frozenset({"model", "temperature", "max_output_tokens", "reasoning_effort", "model_arg"})
+_OF_A_PIPE = _DECIDES_ANSWERS | {
+    spec.name for group, spec in declared_options() if group in {"input", "chain", "output"}
+}
+"""By these a pipe is known again. Another -j, --timeout, --price or --fresh is the same pipe: its rows are not paid for twice."""
 
 
 class AlreadyRunning(LcbatchError):
@@ -30,11 +40,15 @@ class AlreadyRunning(LcbatchError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`store` is the run store's file; `is_temporary` says that it is a pipe's, and removed after a good run."""
+    """`store` is the run store's file; `is_temporary` says that it is a pipe's, and removed after a good run.
+
+    `aside` is what `set_aside` has moved, as (from, to), for as long as it may come back.
+    """
 
     paths: OutputPaths
     store: Path
     is_temporary: bool
+    aside: list[tuple[Path, Path]] = field(default_factory=list, compare=False)
 
     @property
     def errors(self) -> Path | None:
@@ -42,11 +56,22 @@ class Place:
 
     @property
     def lock(self) -> Path:
-        return _beside(self.store, ".lock")
+        return lock_of(self.store)
+
+    def locks(self) -> list[Path]:
+        """What a run holds: the store's lock, and that of the output itself, which another store's run may be writing.
+
+        By their real paths, so that none is taken twice, and in one order for all, so that of two that wait none waits for
+        the other.
+        """
+        locks = {_real(self.lock)}
+        if self.paths.output is not None:
+            locks.add(lock_of(beside(_real(self.paths.output), STORE_ENDING)))
+        return sorted(locks)
 
     def own_files(self) -> frozenset[Path]:
         """What must never be read as input."""
-        return self.paths.all() | {_beside(self.store, end) for end in (*_STORE_FILES, ".lock")}
+        return self.paths.all() | {*store_files(self.store), self.lock}
 
 
 def place_of(job: Job, world: World) -> Place:
@@ -54,9 +79,9 @@ def place_of(job: Job, world: World) -> Place:
     paths = output_paths(job.output, job.task)
     if paths.store is not None:
         return Place(paths, paths.store, is_temporary=False)
-    options = {name: value for name, value in job.options().items() if name not in {"progress", "quiet", "debug"}}
-    said = jsontext.canonical([job.task, job.inputs, str(Path.cwd()), options])
-    name = f"{jsontext.digest(said).hex()}.lcbatch"
+    said: list[Json] = [job.task, job.inputs, str(Path.cwd())]
+    said.append({name: value for name, value in job.options().items() if name in _OF_A_PIPE})
+    name = f"{jsontext.digest(jsontext.canonical(said)).hex()}.lcbatch"
     return Place(paths, world.state_home() / name, is_temporary=True)
 
 
@@ -64,25 +89,49 @@ def place_of(job: Job, world: World) -> Place:
 async def locked(place: Place, job: Job, command: str) -> AsyncIterator[Place]:
     """Hold the output. Gives the place that is held: a pipe takes the first store that is free.
 
-    Raises OutputLocked, or AlreadyRunning under --if-locked skip.
+    What was set aside inside comes back when an error leaves before any run began. Raises OutputLocked, or AlreadyRunning
+    under --if-locked skip.
     """
-    wait = job.run.if_locked == "wait"
-    for number in range(1, _PIPE_STORES + 1):
-        here = place if number == 1 else _numbered(place, number)
-        holding = hold_lock(here.lock, wait=wait and not place.is_temporary, command=command)
-        try:
-            await holding.__aenter__()
-        except OutputLocked as error:
-            if place.is_temporary and number < _PIPE_STORES:
-                continue
-            if job.run.if_locked == "skip":
-                raise AlreadyRunning(error.message) from error
-            raise
+    async with AsyncExitStack() as stack:
+        here = await _taken(place, job, command, stack)
         try:
             yield here
-        finally:
-            await holding.__aexit__(None, None, None)
-        return
+        except BaseException:
+            if here.aside and _unused(here.store):
+                remove_store(here)
+                put_back(here)
+            raise
+
+
+async def _taken(place: Place, job: Job, command: str, stack: AsyncExitStack) -> Place:
+    try:
+        if place.is_temporary:
+            return await _first_free(place, command, stack)
+        for lock in place.locks():
+            try:
+                await stack.enter_async_context(hold_lock(lock, wait=job.run.if_locked == "wait", command=command))
+            except CannotCreateOutput:
+                # A network drive, or a folder below one that is not ours, may hold an output though not its lock.
+                if lock == _real(place.lock):
+                    raise
+    except OutputLocked as error:
+        if job.run.if_locked == "skip":
+            raise AlreadyRunning(error.message) from error
+        raise
+    return place
+
+
+async def _first_free(place: Place, command: str, stack: AsyncExitStack) -> Place:
+    for number in itertools.count(1):
+        here = place if number == 1 else _numbered(place, number)
+        try:
+            await stack.enter_async_context(hold_lock(here.lock, command=command))
+        except OutputLocked:
+            if number == _PIPE_STORES:
+                raise
+        else:
+            return here
+    raise AssertionError("it counts for ever")
 
 
 class NewOutput:
@@ -103,17 +152,38 @@ class NewOutput:
 
 
 def set_aside(place: Place) -> list[Path]:
-    """Move the old output, store and errors out of the way (--fresh); where they are now. Nothing is deleted."""
+    """Move the old output, store and errors out of the way (--fresh); where they are now. Nothing is deleted.
+
+    Raises CannotCreateOutput, with everything where it was.
+    """
     stamp = _free_stamp(place)
     moved = []
-    store_files = [_beside(place.store, end) for end in _STORE_FILES]
-    for path in (place.paths.output, place.errors, *store_files):
-        if path is not None and path.exists():
-            base, end = _store_name(path, place.store)
-            target = path.with_name(f"{base}.old-{stamp}{end}")
+    for path in (place.paths.output, place.errors, *store_files(place.store)):
+        if path is None or not path.exists():
+            continue
+        base, end = _store_name(path, place.store)
+        target = path.with_name(f"{base}.old-{stamp}{end}")
+        try:
             path.rename(target)
-            moved.append(target)
+        except OSError as error:
+            put_back(place)
+            raise CannotCreateOutput(
+                f"cannot set {path} aside: {error.strerror}", hint="name another output with -o"
+            ) from error
+        place.aside.append((path, target))
+        moved.append(target)
     return moved
+
+
+def put_back(place: Place) -> list[Path]:
+    """What was set aside takes its old place again, unless something else has it; what is there again."""
+    back = []
+    while place.aside:
+        path, target = place.aside.pop()
+        if not os.path.lexists(path):
+            target.rename(path)
+            back.append(path)
+    return back[::-1]
 
 
 def _free_stamp(place: Place) -> str:
@@ -121,27 +191,38 @@ def _free_stamp(place: Place) -> str:
     now = time.strftime("%Y%m%d-%H%M%S")
     own = [path for path in (place.paths.output, place.errors, place.store) if path is not None]
     stamps = itertools.chain([now], (f"{now}-{number}" for number in itertools.count(2)))
-    return next(stamp for stamp in stamps if not any(_beside(path, f".old-{stamp}").exists() for path in own))
+    return next(stamp for stamp in stamps if not any(beside(path, f".old-{stamp}").exists() for path in own))
 
 
 def remove_store(place: Place) -> None:
-    """A pipe's store is of no use once every row has been delivered."""
-    for end in _STORE_FILES:
-        _beside(place.store, end).unlink(missing_ok=True)
+    """A pipe's store is of no use once every row has been delivered. It must be closed, and the output held."""
+    for path in store_files(place.store):
+        path.unlink(missing_ok=True)
+
+
+def _unused(store: Path) -> bool:
+    """Whether no run ever began in a store."""
+    if not store.exists() or not store.stat().st_size:
+        return True
+    try:
+        with closing(connect(store, read_only=True)) as connection:
+            return last_run(connection) is None
+    except (LcbatchError, sqlite3.Error):
+        return False
 
 
 def _store_name(path: Path, store: Path) -> tuple[str, str]:
     """SQLite finds `-wal` and `-shm` by the store's own name: the stamp goes before them."""
-    for end in ("-wal", "-shm", "-journal"):
-        if path == _beside(store, end):
+    for end in SQLITE_ENDINGS:
+        if path == beside(store, end):
             return store.name, end
     return path.name, ""
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _numbered(place: Place, number: int) -> Place:
     store = place.store.with_name(f"{place.store.stem}-{number}{place.store.suffix}")
     return Place(place.paths, store, place.is_temporary)
-
-
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name + ending)

@@ -63,7 +63,7 @@ class Plan:
                 "the prompt names other fields than before, so old answers cannot be matched to rows",
                 hint="ask everything anew with --on-change redo",
             )
-        await self.store.adopt(lineage, keep_answers=mode == "keep")
+        await self.store.adopt(lineage, keep_answers=mode == "keep", forget=self.lenient)
 
     @staticmethod
     def identity_of(chain: Chain) -> Mapping[str, Json]:
@@ -114,22 +114,35 @@ class Plan:
 
     async def _finish_reading(self) -> None:
         """The input has been read to its end: what is gone from it is judged, and leaves the output."""
-        gone = await self.store.gone()
-        standing = await self.store.standing_count()
-        mode = "drop" if self.lenient else self.job.run.on_removed
-        removed = [row for row in gone if not row.edited]
-        if mode == "refuse" and removed and (not self.rows_read or len(removed) > _REMOVED_SHARE * standing):
-            raise _removed(removed, standing, self.rows_read)
-        drop = [row for row in gone if row.edited] if mode == "keep" else gone
-        if self.job.run.limit is not None:
-            drop = []
-        await self.store.end_placing(drop)
+        gone = await self._judged_gone(await self.store.gone())
+        await self.store.end_placing(gone)
         self.to_the_end = True
         if not self.rows_read:
             self.emit(Notice("there are no rows in the input"))
-        self.emit(RowsPlanned(gone=len(drop)))
+        self.emit(RowsPlanned(gone=sum(not row.stays for row in gone)))
         self.emit(InputRead(self.rows_read, to_the_end=True, passed_over=self.source.passed_over))
         self.emit(InputSize(self.rows_read))
+
+    async def _judged_gone(self, gone: Sequence[Gone]) -> list[Gone]:
+        """What stays although it is gone from the input is marked. Raises RefusedError.
+
+        Edited rows do not count as gone, and rows of a chain that is no longer asked count for nothing.
+        """
+        if self.lenient:
+            return [replace(row, successor=None) for row in gone]
+        run = self.job.run
+        removed = [row for row in gone if not row.edited and not row.stale]
+        keep = run.on_removed == "keep"
+        if removed and run.on_removed == "refuse" and run.limit is None:
+            standing = await self.store.standing_count()
+            if not self.rows_read or len(removed) > _REMOVED_SHARE * standing:
+                if self.source.rereadable:
+                    raise _removed(removed, standing, self.rows_read)
+                # A pipe is judged when it has been answered, and paid for.
+                keep = True
+                self.emit(Notice(_not_piped(len(removed))))
+        limited = run.limit is not None
+        return [replace(row, stays=not row.edited and (limited or (keep and not row.stale))) for row in gone]
 
     async def _checked_batches(self) -> AsyncGenerator[list[Item]]:
         """The source's batches, held back until one row has all that the chain needs."""
@@ -243,6 +256,11 @@ def _changed(lineage: Lineage, identity: Mapping[str, Json]) -> RefusedError:
 def _short(value: Json) -> str:
     text = jsontext.dumps(value)
     return text if len(text) <= 120 else text[:117] + "..."  # noqa: PLR2004 - a line's worth
+
+
+def _not_piped(removed: int) -> str:
+    rows = "1 row" if removed == 1 else f"{removed} rows"
+    return f"kept, although not piped in this time: {rows} of this output (--on-removed drop takes them out)"
 
 
 def _removed(removed: Sequence[Gone], standing: int, rows_read: int) -> RefusedError:

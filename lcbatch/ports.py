@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from lcbatch.events import Event
 from lcbatch.records import Answer, Document, Fields, Item, Json, Outcome, Reply, Request, Row, Usage
@@ -153,7 +153,10 @@ class Replies(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a sink is given of one row that stands in the output. `fields` and `output` are JSON text."""
+    """What a sink is given of one row that stands in the output. `fields` and `output` are JSON text.
+
+    `id` is the user's label, else a name that no other row has; `twin` tells rows of one id apart: 0 is the first of them.
+    """
 
     seq: int
     ordinal: int
@@ -165,6 +168,14 @@ class Entry:
     kind: str | None = None
     message: str | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)
+    twin: int = 0
+
+
+class Name(NamedTuple):
+    """What a row's own file is called by: Entry's `id` and `twin`."""
+
+    id: str
+    twin: int = 0
 
 
 class Order(Enum):
@@ -184,6 +195,10 @@ class View:
     failed: bool
 
 
+SETTLED = "settled"
+"""Set in the state that the store keeps of an output once its run has finished it: from then on any difference is an edit."""
+
+
 class Sink(Protocol):
     """A projection of the run store into a file, a folder or a pipe. Called from one thread, never concurrently.
 
@@ -195,8 +210,8 @@ class Sink(Protocol):
     def open(self, state: Mapping[str, Json] | None, *, clean: bool) -> bool:
         """Take up the output where `state` says (None: there is none yet), cutting off what came after.
 
-        `clean` says that the last run ended by itself, so that any difference is somebody's edit. False as answer: the
-        output is not what the state says and has to be rebuilt.
+        `clean` says that the last run finished this output, so that any difference is somebody's edit. False as answer:
+        the output is not what the state says and has to be rebuilt.
         """
         ...
 
@@ -212,8 +227,15 @@ class Sink(Protocol):
         """Replace the whole output in one step and sync it; the state to keep. An error leaves the old output."""
         ...
 
-    def discard(self, ids: Sequence[str]) -> None:
-        """These rows leave the output. A sink of one file waits for its rebuild instead."""
+    def discard(self, names: Sequence[Name]) -> None:
+        """Rows of these names leave the output. A sink of one file waits for its rebuild instead."""
+        ...
+
+    def abort(self) -> None:
+        """End a wait for somebody else, as for the reader of a pipe: the call that waits, and each that would, raises.
+
+        The one method that may be called from any thread, at any time and again.
+        """
         ...
 
     def close(self) -> None: ...
@@ -231,4 +253,8 @@ class Projectable(Protocol):
 
     def all_entries(self, view: View) -> Iterator[Entry]:
         """Every entry that stands, for a rebuild; rows that do not stand yet are left out."""
+        ...
+
+    def has_unplaced(self) -> bool:
+        """Whether rows stand that are not in the input any more. Input order shows them in a rebuild alone, last."""
         ...

@@ -68,7 +68,7 @@ class StopRules:
         self._failed += 1
         if self._too_many():
             self.stop = self.stop or TooManyFailures(
-                f"{self._failed} rows failed, which is more than --max-failures {self.max_failures}",
+                f"{self._failed} of {self._done + self._failed} rows failed: --max-failures {self.max_failures} is reached",
                 hint="look at the errors file; the same command goes on with the rest",
             )
         if self._settled or outcome.failure.kind in _ROWS_OWN:
@@ -96,8 +96,8 @@ class StopRules:
             return False
         if limit.endswith("%"):
             seen = self._done + self._failed
-            return seen >= _LEAST_FOR_SHARE and self._failed > seen * float(limit[:-1]) / 100
-        return self._failed > int(limit)
+            return seen >= _LEAST_FOR_SHARE and self._failed >= seen * float(limit[:-1]) / 100
+        return self._failed >= int(limit)
 
     def _outage(self, failure: Failure) -> LcbatchError:
         if failure.kind is Kind.BAD_BODY:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
@@ -17,16 +16,15 @@ from lcbatch.calls.breaker import BreakerPolicy
 from lcbatch.calls.budget import Budget, WorstCase, budget
 from lcbatch.calls.concurrency import MOST, START, ConcurrencyPolicy
 from lcbatch.calls.direct import direct
-from lcbatch.calls.failures import failure_of, is_providers
 from lcbatch.calls.fallback import fallback
-from lcbatch.calls.provider import Endpoint, Provider
+from lcbatch.calls.provider import ENDPOINTS_OWN, Endpoint, Provider
 from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.retry import RetryPolicy, retry
 from lcbatch.calls.stored import stored
 from lcbatch.calls.waiting import Waiting
 from lcbatch.chains import load_chain, load_templates
 from lcbatch.chains.custom import load_custom
-from lcbatch.errors import CallFailed, Failure, Kind, UsageError
+from lcbatch.errors import Kind, UsageError
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import sleeping
 from lcbatch.job import EXTRACTIVE, SUMMARIZE, Job
@@ -35,8 +33,8 @@ from lcbatch.models.prices import price_of
 from lcbatch.models.providers import is_loopback, longest_answer
 from lcbatch.models.quiet import QuietClients, overheard
 from lcbatch.models.served import Served, load_models
-from lcbatch.ports import Ask, Call, Chain, Clock, DocumentReader, Emit, Price, Replies, Wait, Within, Work
-from lcbatch.records import Account, Done, Failed, Outcome, Row, RowScope, Usage, current_row
+from lcbatch.ports import Ask, Call, Chain, Clock, Emit, Price, Replies, Wait, Within
+from lcbatch.records import Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -50,7 +48,7 @@ _ROWS_PER_CALL = 2
 _FIRST_ROWS = 16
 """Rows in flight at the start, also where no call ever says that more would do: a user's own chain without a model."""
 
-_MOST_CALLS = 100_000
+MOST_CALLS = 100_000
 """Beyond it no machine has ports."""
 
 
@@ -66,6 +64,10 @@ class Bounds:
     def rows(self) -> int:
         """Rows in flight at the start."""
         return self.start if self.least == self.most else _FIRST_ROWS
+
+    def within(self, most: int) -> Bounds:
+        """These, but never more than `most`."""
+        return Bounds(min(self.least, most), min(self.most, most), min(self.start, most))
 
 
 class Window:
@@ -89,8 +91,9 @@ class Window:
 class Surroundings:
     """What the call stacks of a run share: time, whom to tell, how to wait, and what they count together.
 
-    `hopeful` says that the provider has answered in an earlier run. `purse` is None without a cap. `limits` are those of each
-    endpoint, by model and address, as far as they are known.
+    `hopeful` says that the provider has answered in an earlier run. `most_calls` is what this machine's open files allow,
+    whatever -j says. `purse` is None without a cap. `limits` are those of each endpoint, by model and address, as far as they
+    are known.
     """
 
     clock: Clock
@@ -101,6 +104,7 @@ class Surroundings:
     waiting: Waiting = field(default_factory=Waiting)
     purse: Budget | None = None
     hopeful: bool = False
+    most_calls: int = MOST_CALLS
     limits: dict[str, RateLimits] = field(default_factory=dict)
 
 
@@ -113,7 +117,7 @@ def bounds_of(job: Job) -> Bounds:
         return Bounds(1, MOST, START)
     match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
     least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not 1 <= least <= most <= _MOST_CALLS:
+    if not 1 <= least <= most <= MOST_CALLS:
         raise UsageError(f"-j cannot be {text!r}", hint="auto, a number of calls in flight, or a range like 4-200")
     return Bounds(least, most, least)
 
@@ -277,7 +281,7 @@ def _patient(job: Job, provider: Provider, around: Surroundings) -> Call:
 
 
 def _provider(job: Job, line: Line, around: Surroundings, *, hands_on: bool) -> Provider:
-    bounds = bounds_of(job)
+    bounds = bounds_of(job).within(around.most_calls)
     endpoints = [
         Endpoint(
             call=_attempt(job, line.label, end, around),
@@ -285,6 +289,8 @@ def _provider(job: Job, line: Line, around: Surroundings, *, hands_on: bool) -> 
             breaker=BreakerPolicy(hopeful=around.hopeful, outage_timeout_s=job.run.outage_timeout),
             limits=_limits(job, line.label, end, around),
             label=end.url,
+            # Where each row names its model, one that is unknown says nothing about the others.
+            leaves_out=ENDPOINTS_OWN - {Kind.NOT_FOUND} if model_name(job) is None else ENDPOINTS_OWN,
         )
         for end in line.ends
     ]
@@ -325,74 +331,3 @@ def _attempt(job: Job, label: str, end: Ended, around: Surroundings) -> Call:
         return call
     price = end.price if job.run.max_cost is not None else None
     return budget(around.purse, WorstCase(price, label.partition(":")[2], end.max_output_tokens).of)(call)
-
-
-Bound: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
-"""Bounds one row's work: TimeoutError out of it when its time is over."""
-
-
-Settle: TypeAlias = Callable[[RowScope], Awaitable[None]]
-"""Waits for a row's calls that are still out although its chain has ended."""
-
-
-def make_work(
-    chain: Chain, read: DocumentReader, clock: Clock, settle: Settle | None = None, bound: Bound = nullcontext
-) -> Work:
-    """What the executor does with one row: read its document, run the chain, and make an outcome of whatever happens."""
-
-    async def outcome_of(row: Row, scope: RowScope) -> Outcome:
-        try:
-            fields = row.fields if row.document is None else {**row.fields, "text": await _text(row, read)}
-            async with bound():
-                output = await chain(fields)
-        except CallFailed as error:
-            return Failed(row, error.failure, _account(scope, clock, failed_attempts=error.attempts))
-        except (asyncio.CancelledError, SystemExit) as error:
-            if _is_ours(error, scope):
-                raise
-            return Failed(row, Failure(Kind.CHAIN, f"the chain ended itself by {error!r}"), _account(scope, clock))
-        except Exception as error:  # noqa: BLE001 - a chain's own exception, whatever it is, is this row's failure
-            return Failed(row, _chain_failure(error), _account(scope, clock))
-        return _done(row, output, scope, clock)
-
-    async def work(row: Row) -> Outcome:
-        scope = RowScope(row, clock())
-        current_row.set(scope)
-        if row.failure is not None:
-            return Failed(row, row.failure)
-        outcome = await outcome_of(row, scope)
-        if scope.calls_out and settle is not None:
-            await settle(scope)
-        return outcome
-
-    return work
-
-
-def _is_ours(error: BaseException, scope: RowScope) -> bool:
-    """Whether a row is being cut off by the run. Anything else that cancels it comes from the chain itself."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and (scope.cut_off or task is None or task.cancelling() > 0)
-
-
-async def _text(row: Row, read: DocumentReader) -> str:
-    assert row.document is not None
-    return str(row.fields["text"]) if row.document.path == "-" else await read(row.document)
-
-
-def _done(row: Row, output: object, scope: RowScope, clock: Clock) -> Done:
-    """An output that is the last reply's own text points to it, so that it is stored once."""
-    own = scope.last_reply is not None and scope.account.calls == 1 and scope.last_reply[1] == output
-    key = scope.last_reply[0] if own and scope.last_reply is not None else None
-    return Done(row, output, _account(scope, clock), key)
-
-
-def _account(scope: RowScope, clock: Clock, *, failed_attempts: int = 0) -> Account:
-    account = scope.account
-    return replace(account, latency_s=clock() - scope.started_s, attempts=account.attempts + failed_attempts)
-
-
-def _chain_failure(error: Exception) -> Failure:
-    """A provider's error keeps its own kind; anything else is the chain's."""
-    if is_providers(error):
-        return failure_of(error)
-    return Failure(Kind.CHAIN, f"{type(error).__name__}: {error}"[:2000])

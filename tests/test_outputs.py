@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lcbatch.errors import UsageError
+from lcbatch.errors import CannotCreateOutput, UsageError
 from lcbatch.job import Job
-from lcbatch.outputs import AlreadyRunning, Place, locked, place_of, remove_store, set_aside
+from lcbatch.outputs import AlreadyRunning, NewOutput, Place, locked, place_of, put_back, remove_store, set_aside
 from lcbatch.store.lock import OutputLocked, holder_of
 from lcbatch.store.run_store import open_store
 from lcbatch.world import World
@@ -63,6 +63,49 @@ def test_equal_pipes_share_a_store_and_others_do_not(tmp_path: Path) -> None:
     assert len({first.store, *(other.store for other in others)}) == 3
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": "2"},
+        {"fresh": True},
+        {"limit": 3},
+        {"max_cost": 5.0},
+        {"timeout": 5.0},
+        {"price": "in=1,out=2"},
+        {"fallback": ("openai:b",)},
+        {"base_url": "http://localhost:1/v1"},
+        {"api_key_env": "OTHER"},
+        {"on_change": "redo"},
+        {"dry_run": True},
+        {"summary_json": "s.json"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_pipe_is_the_same_pipe_however_it_is_run(tmp_path: Path, options: dict[str, Any]) -> None:
+    given = {"prompt": "one", "model": "openai:a"}
+    assert place(tmp_path, "-", **given, **options).store == place(tmp_path, "-", **given).store
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompt": "two"},
+        {"system": "s"},
+        {"model": "openai:b"},
+        {"temperature": 0.5},
+        {"model_arg": ("top_p=0.5",)},
+        {"keep": "none"},
+        {"meta": True},
+        {"input_format": "csv"},
+        {"task": "summarize"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_pipe_that_gives_something_else_is_another(tmp_path: Path, options: dict[str, Any]) -> None:
+    given = {"prompt": "one", "model": "openai:a"}
+    assert place(tmp_path, "-", **{**given, **options}).store != place(tmp_path, "-", **given).store
+
+
 def test_the_second_of_two_runs_is_turned_away_or_skipped(tmp_path: Path) -> None:
     output = str(tmp_path / "out.jsonl")
 
@@ -75,6 +118,51 @@ def test_the_second_of_two_runs_is_turned_away_or_skipped(tmp_path: Path) -> Non
                     async with locked(place_of(second, _world(tmp_path)), second, "lcbatch run"):
                         pass
                 assert "in use by another run" in str(caught.value)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("second", ["out.jsonl", "link.jsonl", "there/out.jsonl"])
+@pytest.mark.parametrize("stores", [("a", "b"), ("a", None), (None, "b")], ids=str)
+def test_one_output_has_one_run_whatever_stores_are_named(
+    tmp_path: Path, second: str, stores: tuple[str | None, str | None]
+) -> None:
+    (tmp_path / "link.jsonl").symlink_to("out.jsonl")
+    (tmp_path / "there").symlink_to(tmp_path)
+    first, other = (
+        Job.of(output=str(tmp_path / name), **({"store": str(tmp_path / store)} if store else {}))
+        for name, store in zip(("out.jsonl", second), stores, strict=True)
+    )
+
+    async def main() -> None:
+        async with locked(place_of(first, _world(tmp_path)), first, "lcbatch run"):
+            with pytest.raises(OutputLocked, match="in use by another run"):
+                async with locked(place_of(other, _world(tmp_path)), other, "lcbatch run"):
+                    pass
+        async with locked(place_of(other, _world(tmp_path)), other, "lcbatch run"):
+            pass
+
+    asyncio.run(main())
+
+
+def test_all_take_their_locks_in_the_same_order(tmp_path: Path) -> None:
+    one = place(tmp_path, output=str(tmp_path / "a.jsonl"), store=str(tmp_path / "b.jsonl.lcbatch"))
+    other = place(tmp_path, output=str(tmp_path / "b.jsonl"), store=str(tmp_path / "a.jsonl.lcbatch"))
+
+    assert one.locks() == other.locks() == [tmp_path / "a.jsonl.lcbatch.lock", tmp_path / "b.jsonl.lcbatch.lock"]
+
+
+def test_an_output_where_no_lock_can_be_made_is_held_by_its_store(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    job = Job.of(output=f"{tmp_path}/file/out/", store=str(tmp_path / "local"))
+
+    async def main() -> None:
+        async with locked(place_of(job, _world(tmp_path)), job, "lcbatch run"):
+            assert holder_of(tmp_path / "local.lock") is not None
+        without_room = Job.of(output=str(tmp_path / "out.jsonl"), store=f"{tmp_path}/file/local")
+        with pytest.raises(CannotCreateOutput):
+            async with locked(place_of(without_room, _world(tmp_path)), without_room, "lcbatch run"):
+                pass
 
     asyncio.run(main())
 
@@ -127,6 +215,105 @@ def test_what_is_set_aside_is_whole_and_can_be_read(tmp_path: Path) -> None:
     (store,) = [path for path in moved if ".lcbatch.old" in path.name]
     assert asyncio.run(answers_in(store)) == ["a", "b"]
     assert set_aside(found) == []
+
+
+def test_what_was_set_aside_can_be_put_back(tmp_path: Path) -> None:
+    found = place(tmp_path, output=str(tmp_path / "out.jsonl"))
+    for name in ("out.jsonl", "out.jsonl.lcbatch", "out.jsonl.lcbatch-wal", "out.jsonl.errors.jsonl"):
+        (tmp_path / name).write_text(name)
+    names = names_in(tmp_path)
+    assert len(set_aside(found)) == 4
+
+    assert sorted(path.name for path in put_back(found)) == names
+    assert names_in(tmp_path) == names
+    assert all((tmp_path / name).read_text() == name for name in names)
+    assert put_back(found) == []
+
+
+def test_what_has_been_written_since_stays_where_it_is(tmp_path: Path) -> None:
+    found = place(tmp_path, output=str(tmp_path / "out.jsonl"))
+    (tmp_path / "out.jsonl").write_text("old")
+    (aside,) = set_aside(found)
+    (tmp_path / "out.jsonl").write_text("new")
+
+    assert put_back(found) == []
+    assert ((tmp_path / "out.jsonl").read_text(), aside.read_text()) == ("new", "old")
+
+
+def test_what_can_be_set_aside_only_in_part_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = place(tmp_path, output=str(tmp_path / "out.jsonl"))
+    for name in ("out.jsonl", "out.jsonl.lcbatch"):
+        (tmp_path / name).write_text(name)
+    rename = Path.rename
+
+    def once(path: Path, target: Path) -> Path:
+        if path == found.store:
+            raise PermissionError(1, "Operation not permitted")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", once)
+
+    with pytest.raises(CannotCreateOutput, match="Operation not permitted"):
+        set_aside(found)
+    assert names_in(tmp_path) == ["out.jsonl", "out.jsonl.lcbatch"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_error_before_any_run_began_puts_back_what_was_set_aside(tmp_path: Path, *, begun: bool) -> None:
+    async def broken_off(found: Place, job: Job) -> None:
+        async with locked(found, job, "lcbatch run") as here:
+            set_aside(here)
+            async with open_store(here.store) as store:
+                if begun:
+                    await store.begin_run("lcbatch run", {}, in_flight=1)
+                raise ValueError("inside")
+
+    async def main() -> None:
+        job = Job.of(output=str(tmp_path / "out.jsonl"))
+        found = place_of(job, _world(tmp_path))
+        async with store_at(found.store) as store:
+            await answer(store, pending_of(await read_whole(store, keyed_all("a"))))
+        with pytest.raises(ValueError, match="inside"):
+            await broken_off(found, job)
+        async with open_store(found.store) as store:
+            assert texts_of(store.all_entries(DONE)) == ([] if begun else ["a"])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("held", "left"), [(None, False), ("", False), ("a row", True)])
+def test_an_output_that_was_made_for_nothing_goes_again(tmp_path: Path, held: str | None, left: bool) -> None:  # noqa: FBT001
+    output = tmp_path / "out.jsonl"
+    made = NewOutput(place(tmp_path, output=str(output)))
+    if held is not None:
+        output.write_text(held)
+
+    made.remove_output()
+
+    assert output.exists() == left
+
+
+def test_an_output_that_was_there_before_stays_even_if_it_is_empty(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    output.touch()
+    (tmp_path / "folder").mkdir()
+
+    for name in ("out.jsonl", "folder/"):
+        NewOutput(place(tmp_path, output=f"{tmp_path}/{name}")).remove_output()
+
+    assert names_in(tmp_path) == ["folder", "out.jsonl"]
+
+
+def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path: Path) -> None:
+    made = [NewOutput(place(tmp_path, output=f"{tmp_path}/{name}/")) for name in ("empty", "full")]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.md").touch()
+
+    for each in made:
+        each.remove_output()
+
+    assert names_in(tmp_path) == ["full"]
 
 
 def test_a_write_ahead_log_goes_with_its_store(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class Desk:
                     called.append(row)
                     if not answer:
                         await store.put([Done(row, row.fields.get("text"))])
+                await store.settle()
                 return called
 
         return asyncio.run(main())
@@ -264,9 +265,10 @@ def test_a_chain_that_never_answered_is_changed_freely(desk: Desk) -> None:
 # --- rows are gone
 
 
-def test_few_rows_that_are_gone_leave_the_output(desk: Desk) -> None:
-    desk.run(items_of("abcdefghij"))
-    assert desk.run(items_of("abcdefghi")) == []
+@pytest.mark.parametrize("piped", [False, True])
+def test_few_rows_that_are_gone_leave_the_output(desk: Desk, *, piped: bool) -> None:
+    desk.run(items_of("abcdefghij"), piped=piped)
+    assert desk.run(items_of("abcdefghi"), piped=piped) == []
     assert desk.standing() == list("abcdefghi")
 
 
@@ -308,3 +310,89 @@ def test_a_pipe_forgets_what_is_no_longer_in_it(desk: Desk) -> None:
 def test_rows_of_an_unfinished_run_are_called_in_input_order(desk: Desk) -> None:
     desk.run(items_of("abcdef"), limit=2)
     assert desk.run([replace(item, place="moved") for item in items_of("faecbd")]) == ["f", "e", "c", "d"]
+
+
+# --- what is asked anew
+
+
+def labelled(texts: str) -> list[Item]:
+    """Rows with ids; small and capital letters are the same row, edited."""
+    return [item_of(text, id=text.lower()) for text in texts]
+
+
+def test_edited_rows_under_a_limit_leave_once_their_successors_stand(desk: Desk) -> None:
+    desk.run(labelled("abcdef"))
+    assert desk.run(labelled("ABCdef"), limit=2) == ["A", "B"]
+    assert desk.standing() == sorted("ABcdef")
+    assert desk.run(labelled("ABCdef")) == ["C"], "none of them is gone"
+    assert desk.standing() == sorted("ABCdef")
+    assert desk.run(labelled("ABCdef")) == []
+
+
+def test_a_limit_refuses_nothing_since_it_takes_nothing_away(desk: Desk) -> None:
+    desk.run(items_of("abcdef"))
+    assert desk.run(items_of("aX"), limit=1) == ["X"]
+    assert desk.standing() == sorted("abcdefX")
+    desk.refuses(RefusedError, items_of("aX"))
+
+
+def test_a_limited_redo_leaves_old_answers_until_new_ones_come(desk: Desk) -> None:
+    second = FakeChain(identity={"prompt": "second"})
+    desk.run(items_of("abcd"))
+    assert desk.run(items_of("abcd"), second, on_change="redo", limit=2) == ["a", "b"]
+    assert desk.standing() == list("abcd")
+    assert desk.run(items_of("abcd"), second) == ["c", "d"]
+
+
+def test_a_redo_by_other_fields_leaves_nothing_behind(desk: Desk) -> None:
+    """Old rows cannot be matched to new ones, so they are neither gone nor kept."""
+    other = FakeChain(uses=frozenset({"text", "note"}), identity={"prompt": "second"})
+    rows = [item_of(text, note=1) for text in "abcd"]
+    desk.run(rows)
+    assert desk.run(rows, other, on_change="redo", limit=1) == ["a"]
+    assert desk.standing() == sorted("aabcd")
+    assert desk.run(rows, other) == ["b", "c", "d"]
+    assert desk.standing() == list("abcd")
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_rows_gone_from_a_redone_output_leave_it(desk: Desk, limit: int | None) -> None:
+    second = FakeChain(identity={"prompt": "second"})
+    desk.run(items_of("abcd"))
+    desk.run(items_of("ab"), second, on_change="redo", limit=limit)
+    assert desk.standing() == list("abcd" if limit else "ab")
+
+
+# --- pipes
+
+
+def test_a_pipe_is_not_refused_when_it_has_been_paid_for(desk: Desk) -> None:
+    desk.run(items_of("abcde"), piped=True)
+    desk.events.clear()
+    assert desk.run(items_of("vwxyz"), piped=True) == list("vwxyz")
+    assert desk.standing() == list("abcdevwxyz")
+    (said,) = desk.events.of(Notice)
+    assert "5" in said.text
+    assert "--on-removed drop" in said.text
+    assert sum(one.gone for one in desk.events.of(RowsPlanned)) == 0
+    assert desk.run(items_of("vwxyz"), piped=True, on_removed="drop") == []
+    assert desk.standing() == list("vwxyz")
+
+
+def test_an_empty_pipe_takes_nothing_away(desk: Desk) -> None:
+    desk.run(items_of("a"), piped=True)
+    assert desk.run([], piped=True) == []
+    assert desk.standing() == ["a"]
+
+
+def test_a_pipe_without_an_output_of_its_own_has_no_old_answers(desk: Desk) -> None:
+    desk.run(labelled("abc"), piped=True, lenient=True)
+    second = FakeChain(identity={"prompt": "second"})
+    assert desk.run(labelled("Ab"), second, piped=True, lenient=True, limit=1) == ["A"]
+    assert desk.standing() == ["A"]
+
+
+def test_a_pipe_without_an_output_of_its_own_leaves_edited_rows_out_at_once(desk: Desk) -> None:
+    desk.run(labelled("abc"), piped=True, lenient=True)
+    assert desk.run(labelled("Abc"), piped=True, lenient=True, unanswered=True) == ["A"]
+    assert desk.standing() == ["b", "c"]

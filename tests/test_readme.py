@@ -390,7 +390,11 @@ def test_every_option_that_a_page_names_exists(page: Path) -> None:
 def known_flags() -> set[str]:
     own = {"--help", "--version", "--config", "--watch", "--json", "--kind"}
     declared = {spec.name.replace("_", "-") for _, spec in job.declared_options()}
-    return own | {f"--{name}" for name in declared} | {f"--no-{name}" for name in ("flatten", "csv-safe", "ordered", "compile")}
+    return (
+        own
+        | {f"--{name}" for name in declared}
+        | {f"--no-{name}" for name in ("flatten", "csv-safe", "ordered", "compile")}
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

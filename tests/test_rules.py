@@ -139,13 +139,15 @@ def test_rows_that_are_bad_themselves_are_no_sign_of_anything(kind: Kind) -> Non
 @pytest.mark.parametrize(
     ("limit", "successes", "failures", "stops"),
     [
-        ("3", 0, 3, False),
-        ("3", 0, 4, True),
+        ("3", 0, 2, False),
+        ("3", 0, 3, True),
+        ("1", 50, 1, True),
         ("0", 50, 1, True),
-        ("10%", 18, 1, False),  # too few rows to know a share
-        ("10%", 90, 10, False),
-        ("10%", 90, 11, True),
+        ("10%", 10, 9, False),  # too few rows to know a share
+        ("10%", 91, 9, False),
+        ("10%", 90, 10, True),
         ("2.5%", 97, 3, True),
+        ("0%", 50, 1, True),
         (None, 10, 1000, False),
     ],
 )

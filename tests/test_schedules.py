@@ -27,7 +27,8 @@ from lcbatch.ports import Call
 from lcbatch.records import Answer, Document, Fields, Json, Outcome, Request, Usage
 from lcbatch.rules import StopRules
 from lcbatch.testing import FakeChain, MemoryReplies, rows_of
-from lcbatch.wiring import Ended, Line, Surroundings, Window, bounds_of, call_stack, make_work
+from lcbatch.wiring import Ended, Line, Surroundings, Window, bounds_of, call_stack
+from lcbatch.work import make_work
 
 _EXAMPLES = int(os.environ.get("LCBATCH_EXAMPLES", "120"))
 _HANGS = 1e6

@@ -16,7 +16,7 @@ from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.ports import Call
 from lcbatch.records import Document, Failed, Fields, Json, Outcome, Reply, Request
 from lcbatch.testing import FakeChain, MemoryReplies, rows_of
-from lcbatch.wiring import make_work
+from lcbatch.work import make_work
 
 
 @dataclass

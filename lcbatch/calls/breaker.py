@@ -12,8 +12,6 @@ from lcbatch.errors import Failure, Kind
 _DOWN = frozenset({Kind.CONNECTION, Kind.SERVER})
 """What a provider that is down looks like. A timeout is not among them: it may have been paid, and has its own two attempts."""
 
-_NEVER_UP = frozenset({Kind.CONNECTION, Kind.BAD_BODY})
-"""What a wrong address looks like, as long as nothing ever came from it."""
 
 _TRIES_BEFORE_FIRST_SUCCESS = 3
 _FAULTS_TO_OPEN = 4
@@ -58,13 +56,13 @@ class BreakerPolicy:
         """A call met no provider; whether that begins an outage (or was a probe that prolongs it)."""
         self._in_a_row += 1
         self.last = replace(failure, outage=True)
-        if not self.hopeful and failure.kind in _NEVER_UP and self._in_a_row >= _TRIES_BEFORE_FIRST_SUCCESS:
+        if self._is_elsewhere(failure) and self._in_a_row >= _TRIES_BEFORE_FIRST_SUCCESS:
             self.gave_up = self.last
             return False
         if self.open_since_s is not None:
             self._probe_failed(now_s)
             return False
-        if not self.hopeful and failure.kind in _NEVER_UP:
+        if self._is_elsewhere(failure):
             self._open(now_s)
             return False
         silent = self._last_success_s is None or now_s - self._last_success_s >= _SILENCE_TO_OPEN_S
@@ -88,4 +86,14 @@ class BreakerPolicy:
 
     def counts(self, failure: Failure) -> bool:
         """Whether a failure speaks of the provider's being down rather than of the call."""
-        return failure.kind in _DOWN or (not self.hopeful and failure.kind in _NEVER_UP)
+        return failure.kind in _DOWN or self._is_elsewhere(failure)
+
+    def _is_elsewhere(self, failure: Failure) -> bool:
+        """Whether it looks like a wrong address: nobody there, or somebody else.
+
+        Nobody there is an outage where an earlier run met the provider; a page instead of an answer, before this run has seen
+        an answer, is not. Asked for each row, it might be billed for each.
+        """
+        if self._last_success_s is not None:
+            return False
+        return failure.kind is Kind.BAD_BODY or (failure.kind is Kind.CONNECTION and not self.hopeful)

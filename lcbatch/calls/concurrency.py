@@ -46,6 +46,9 @@ _COOLDOWN_S = 10.0
 _FAULT_PAUSE_S = 5.0
 """A server in trouble gets no more load; its trouble is no reason to give up the load that it carried."""
 
+_FAULT_COOLDOWN_S = 30.0
+"""Where a third of all calls fails for hours, faults say nothing about the load: throughput does, and only answers count."""
+
 
 class _Phase(Enum):
     DOUBLING = "doubling"
@@ -87,7 +90,7 @@ class ConcurrencyPolicy:
     _before: _Round | None = None
     _hold_s: float = _HOLD_S
     _round: _Round = field(init=False)
-    _quiet_until_s: float = 0.0
+    _quiet_until_s: float = -math.inf
     _cooldown_until_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -123,14 +126,21 @@ class ConcurrencyPolicy:
         return self._change(int(self.limit * _CUT), "throttled")
 
     def faulted(self, now_s: float) -> None:
-        """A 5xx or a timeout: no growth for a while, and this round does not count."""
+        """A 5xx or a timeout: no growth for a while, and this round does not count. Not all the time where they never end."""
+        if now_s < self._quiet_until_s + _FAULT_COOLDOWN_S:
+            return
         self._quiet_until_s = now_s + _FAULT_PAUSE_S
         self._begin_round()
 
-    def ran_out(self) -> str | None:
-        """This machine has no more open files or memory: what is in flight now is what it carries."""
-        self.most = max(self.least, int(self.limit * _CUT))
-        return self._change(self.most, "this machine's own limit")
+    def ran_out(self, in_flight: int) -> str | None:
+        """This machine had no open file or memory left for one of `in_flight` calls: the others are what it carries.
+
+        Counted, and not cut by a share: a hundred calls that find this out together would cut a hundred times. It holds
+        against a -j that asks for more, too.
+        """
+        self.most = max(1, min(self.most, in_flight - 1))
+        self.least = min(self.least, self.most)
+        return self._change(self.limit, "this machine's own limit")
 
     def _round_over(self, now_s: float) -> str | None:
         round_ = self._round

@@ -7,7 +7,6 @@ only where a provider puts it: bodies echo the row's own text too.
 
 from __future__ import annotations
 
-import errno
 import re
 import socket
 import ssl
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lcbatch.calls.waits import wait_asked
-from lcbatch.errors import CallFailed, Failure, Kind
+from lcbatch.errors import OUT_OF_RESOURCES, CallFailed, Failure, Kind
 
 _CODES: Mapping[str, Kind] = {
     **dict.fromkeys(
@@ -62,7 +61,6 @@ _MODEL = re.compile(r"invalid model (name|id)|not a valid model id")
 _TOO_LARGE = re.compile(r"request too large|limit:? (\d+),(?: used:? \d+,)? requested:? (\d+)")
 _BUSY = re.compile(r"slow.?down|server busy|maximum pending requests")
 
-_LOCAL_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _UNSENT_TYPES = frozenset(
     {"ConnectError", "ConnectTimeout", "ConnectionTimeoutError", "ClientConnectorError", "ProxyError"}
 )
@@ -267,7 +265,10 @@ def _is_too_large(said: str) -> bool:
 def _by_type(causes: list[BaseException], message: str) -> Failure:
     names = {base.__name__ for error in causes for base in type(error).__mro__}
     said = message.lower()
-    if any(isinstance(error, OSError) and error.errno in _LOCAL_ERRNO for error in causes) or "MemoryError" in names:
+    if (
+        any(isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES for error in causes)
+        or "MemoryError" in names
+    ):
         return Failure(Kind.LOCAL, message)
     if any(isinstance(error, ssl.SSLCertVerificationError) for error in causes):
         hint = "install ca-certificates, or point SSL_CERT_FILE at its authority"

@@ -21,9 +21,8 @@ from lcbatch.events import Gate, LimitChanged, Notice
 from lcbatch.ports import Call, Clock, Emit, Wait
 from lcbatch.records import Reply, Request
 
-_ENDPOINTS_OWN = frozenset({Kind.AUTH, Kind.QUOTA, Kind.NOT_FOUND})
-"""What one endpoint of several is left out for: the others may well take the key, or know the model."""
-
+ENDPOINTS_OWN = frozenset({Kind.AUTH, Kind.QUOTA, Kind.NOT_FOUND})
+"""What an endpoint is left out for: it would say the same to every call. Others may well take the key, or know the model."""
 
 _MILDEST_FIRST = (Gate.PROVIDER, Gate.CONCURRENCY, Gate.RPM, Gate.TPM, Gate.PAUSE)
 
@@ -36,7 +35,11 @@ class ProviderDown(CallFailed):
 
 @dataclass(slots=True)
 class Endpoint:
-    """One address: the policies that say when it takes a call, and the call (budget · direct) itself."""
+    """One address: the policies that say when it takes a call, and the call (budget · direct) itself.
+
+    After a failure of the kinds `leaves_out` it is asked no more. Where it is the only one, every call that has not gone out yet
+    fails with the same verdict.
+    """
 
     call: Call
     concurrency: ConcurrencyPolicy
@@ -46,6 +49,7 @@ class Endpoint:
     pause: PausePolicy = field(default_factory=PausePolicy)
     in_flight: int = 0
     probing: bool = False
+    leaves_out: frozenset[Kind] = ENDPOINTS_OWN
     left_out: Failure | None = None
 
     @property
@@ -260,10 +264,12 @@ class Provider:
         """Take note of a failure; whether the call is to wait for another turn instead of failing."""
         now_s = self._clock()
         self._slow_down(endpoint, failure, sent_s, now_s)
-        if len(self.endpoints) > 1 and failure.kind in _ENDPOINTS_OWN and not failure.budget:
+        if failure.kind in endpoint.leaves_out and not failure.budget:
             endpoint.left_out = endpoint.left_out or failure
             self._say_left_out(endpoint, failure)
-            return True
+            return len(self.endpoints) > 1
+        if failure.kind is Kind.LOCAL and endpoint.in_flight > 1:
+            return True  # the limit is below what is in flight now: its turn comes when one of the others has ended
         if not endpoint.breaker.counts(failure):
             if failure.status is not None:
                 self._up(endpoint, now_s)
@@ -281,7 +287,7 @@ class Provider:
             reason = endpoint.concurrency.throttled(now_s, for_s=endpoint.pause.until_s - now_s)
             self._changed(endpoint, reason)
         elif failure.kind is Kind.LOCAL:
-            self._changed(endpoint, endpoint.concurrency.ran_out())
+            self._changed(endpoint, endpoint.concurrency.ran_out(endpoint.in_flight))
         elif failure.kind in {Kind.SERVER, Kind.TIMEOUT, Kind.CONNECTION}:
             endpoint.concurrency.faulted(now_s)
 

@@ -40,9 +40,9 @@ def _run(app: typer.Typer, argv: list[str], *, debug: bool) -> int:
         return _INTERRUPTED
     except BrokenPipeError:
         return _STDOUT_CLOSED
-    except MemoryError as error:
+    except MemoryError:
         say_error(SystemLimit("out of memory", hint="lower -j"))
-        return SystemLimit.exit_code if debug or error else 1
+        return SystemLimit.exit_code
     except Exception as error:  # noqa: BLE001 - the last net: a bug is said as one, and never with a user's data
         if debug:
             traceback.print_exc()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import glob
+import os
 import sqlite3
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from lcbatch.cli.found import Out, reading, store_of
+from lcbatch.cli.found import Origin, Out, origin_of, reading, store_of
 from lcbatch.cli.options import job_options
-from lcbatch.errors import RefusedError
+from lcbatch.errors import CannotCreateOutput, UsageError
 from lcbatch.job import RUN, Job, declared_options
 from lcbatch.records import Json
 from lcbatch.sinks import Projector, open_sink
-from lcbatch.sinks.paths import REPLACED_WHOLE, form_of
+from lcbatch.sinks.paths import REPLACED_WHOLE, form_of, is_special, is_stdout
 from lcbatch.sinks.projector import StandingRows
-from lcbatch.store.reading import Views, generation, last_run
+from lcbatch.store.reading import Views, generation
 from lcbatch.world import process_world
 
 _OPTIONS = frozenset(spec.name for group, spec in declared_options() if group == "output") - {"errors"}
@@ -30,26 +33,63 @@ def export(out: Out, given: dict[str, Any]) -> int:
     """
     path = store_of(out, given.pop("store", None))
     with reading(path) as connection:
-        asyncio.run(_export(connection, given))
+        asyncio.run(_export(connection, given, path))
     return 0
 
 
-async def _export(connection: sqlite3.Connection, given: dict[str, Any]) -> None:
-    run = last_run(connection)
-    if run is None:
-        raise RefusedError("no run ever began there", hint="name the output of a run")
-    kept = {name: value for name, value in run.job["options"].items() if name in _OPTIONS and name != "output"}
-    job = Job.of(task=run.job["task"], **{**kept, **given})
+async def _export(connection: sqlite3.Connection, given: dict[str, Any], store: Path) -> None:
+    origin = origin_of(connection, store)
+    if "output" in given:
+        given["output"] = _target(given["output"], origin, store)
+    kept = {name: value for name, value in origin.options.items() if name in _OPTIONS - {"output", "store"}}
+    job = Job.of(task=origin.task, **{**kept, **given})
     world = process_world(sys.argv[1:])
     sink = open_sink(job.output, task=RUN, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)
     standing = _Standing(connection, generation(connection))
-    if given.get("output") is not None and form_of(given["output"], RUN) in REPLACED_WHOLE:
+    if "output" in given and _is_replaced(given["output"]):
         sink.rebuild(StandingRows(standing, sink.view))
         sink.close()
         return
     async with Projector(sink, store=standing, commit=_forget) as projector:
         await projector.start()
         await projector.finish(complete=True)
+
+
+def _target(output: str, origin: Origin, store: Path) -> str:
+    """Where an export goes: a link's target. Raises UsageError for what is the run's own, CannotCreateOutput."""
+    if is_stdout(output) or is_special(Path(output)):
+        return output
+    path = Path(os.path.realpath(output))
+    if origin.paths(store).owns(path):
+        raise UsageError(f"{output} is written by the run itself", hint="name another file with -o")
+    if path.exists() and _is_input(path, origin):
+        raise UsageError(f"{output} is the run's input", hint="name another file with -o")
+    if _is_replaced(output):
+        _check_room(path)
+    return f"{path}/" if output.endswith("/") else str(path)
+
+
+def _is_replaced(output: str) -> bool:
+    """Whether this is one file that is replaced in one step. Raises UsageError for a name of no known form."""
+    return form_of(output, RUN) in REPLACED_WHOLE and not is_special(Path(output))
+
+
+def _check_room(path: Path) -> None:
+    """See that a file can be made there, and make its folder. Raises CannotCreateOutput."""
+    hint = "choose another place with -o"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotCreateOutput(f"cannot create {path.parent}: {error.strerror}", hint=hint) from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CannotCreateOutput(f"cannot create {path}: Permission denied", hint=hint)
+
+
+def _is_input(path: Path, origin: Origin) -> bool:
+    """Whether a file is one of the run's inputs, or lies in a folder that is."""
+    named = [str(origin.path(name)) for name in origin.inputs if name != "-"]
+    found = {os.path.realpath(each) for name in named for each in (name, *glob.iglob(name, recursive=True))}  # noqa: PTH207 - text
+    return any(str(each) in found for each in (path, *path.parents))
 
 
 class _Standing(Views):

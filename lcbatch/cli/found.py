@@ -1,36 +1,45 @@
-"""Finding the store of an output that a command names."""
+"""Finding the store of an output that a command names, and what its runs were."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lcbatch.errors import InputMissing, RefusedError
+from lcbatch.records import Json
+from lcbatch.sinks.paths import SQLITE_ENDINGS, STORE_ENDING, OutputPaths, beside, is_stdout, lock_of
+from lcbatch.store.lock import holder_of
+from lcbatch.store.reading import last_run
 from lcbatch.store.schema import connect, verdict
+
+__all__ = ["Origin", "Out", "Store", "lock_of", "names_store", "origin_of", "reading", "store_of"]
 
 Out = Annotated[str, typer.Argument(metavar="OUT", help="The output of a run, or its store.", show_default=False)]
 Store = Annotated[
     str | None, typer.Option("--store", metavar="PATH", help="Where the run store lies, if not beside OUT.")
 ]
 
-_STORE_SUFFIX = ".lcbatch"
-
 
 def store_of(out: str, store: str | None) -> Path:
     """The store that belongs to an output's name. Raises InputMissing when there is none."""
-    named = out.rstrip("/") or out
-    path = Path(store) if store else Path(named if named.endswith(_STORE_SUFFIX) else named + _STORE_SUFFIX)
+    path = Path(store or (out if names_store(out) else out.rstrip("/") + STORE_ENDING))
     if not path.is_file():
         raise InputMissing(
             f"there is no run store {os.fspath(path)}", hint="name the output of a run (or its store with --store)"
         )
     return path
+
+
+def names_store(out: str) -> bool:
+    """Whether OUT is the store itself, by its name."""
+    return out.endswith(STORE_ENDING)
 
 
 @contextmanager
@@ -46,8 +55,61 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise verdict(path, error) from error
     finally:
         connection.close()
+        _tidy(path)
 
 
-def lock_of(store: Path) -> Path:
-    """The lock file beside a store."""
-    return store.with_name(store.name + ".lock")
+def _tidy(store: Path) -> None:
+    """Take away what a connection that may only read leaves beside a store that no run has open: it cannot do so itself.
+
+    SQLite does it when the last connection that may write closes, and only then; a run that begins meanwhile is one more.
+    """
+    if not any(beside(store, end).exists() for end in SQLITE_ENDINGS) or holder_of(lock_of(store)) is not None:
+        return
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=rw", uri=True)) as connection,
+    ):
+        connection.execute("SELECT count(*) FROM sqlite_schema")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The job that an output is made by, as the store keeps it: `options` by name, `cwd` in which its paths are meant."""
+
+    task: str
+    inputs: tuple[str, ...]
+    options: Mapping[str, Json]
+    cwd: Path
+
+    def path(self, name: str) -> Path:
+        """A path of the job, wherever it is asked for."""
+        return Path(os.path.abspath(self.cwd / name))  # noqa: PTH100 - resolve() would follow links; this only cleans
+
+    def output(self, store: Path) -> str | None:
+        """The output as this command has to name it: beside its store, to where both may have moved; None for stdout."""
+        named = self.options.get("output")
+        if named is None or is_stdout(named):
+            return None
+        path = self.path(named)
+        if path.name + STORE_ENDING == store.name:
+            path = store.absolute().with_name(path.name)
+        return f"{path}/" if named.endswith("/") else str(path)
+
+    def paths(self, store: Path) -> OutputPaths:
+        """The files of the run itself."""
+        named, errors = self.output(store), self.options.get("errors")
+        output = None if named is None else Path(named)
+        beside_it = None if output is None else beside(output, ".errors.jsonl")
+        return OutputPaths(output, store.absolute(), self.path(errors) if errors is not None else beside_it)
+
+    def to_json(self) -> Mapping[str, Json]:
+        return {"task": self.task, "inputs": list(self.inputs), "options": self.options, "cwd": str(self.cwd)}
+
+
+def origin_of(connection: sqlite3.Connection, store: Path) -> Origin:
+    """The job of the last run that was no retry. Raises RefusedError where there was none."""
+    run = last_run(connection)
+    if run is None:
+        raise RefusedError(f"no run ever began in {store}", hint="run the original command")
+    job = run.job.get("origin", run.job)
+    return Origin(job["task"], tuple(job["inputs"]), job["options"], Path(job.get("cwd", ".")).absolute())

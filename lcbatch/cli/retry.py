@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lcbatch.cli.found import Out, Store, reading, store_of
+from lcbatch.cli.found import Origin, Out, Store, names_store, origin_of, reading, store_of
 from lcbatch.cli.options import job_options
-from lcbatch.errors import Kind, RefusedError, UsageError
+from lcbatch.errors import Kind, UsageError
 from lcbatch.job import RUN, Job, declared_options
-from lcbatch.store.reading import last_run
+from lcbatch.records import Json
 
-_OPTIONS = frozenset(spec.name for group, spec in declared_options() if group in {"model", "display"}) | {
-    "concurrency",
-    "limit",
-    "max_failures",
-    "max_time",
-    "max_wait",
-    "fail_on",
-    "if_locked",
-    "drain_timeout",
-}
+if TYPE_CHECKING:
+    from lcbatch.retrying import Retry
+
+_PACE_AND_MONEY = frozenset({"concurrency", "rpm", "tpm", "max_cost", "max_total_tokens"})
+
+_OPTIONS = (
+    frozenset(spec.name for group, spec in declared_options() if group in {"model", "display"})
+    | _PACE_AND_MONEY
+    | {
+        "limit",
+        "on_change",
+        "max_failures",
+        "max_time",
+        "row_timeout",
+        "max_wait",
+        "outage_timeout",
+        "fail_on",
+        "if_locked",
+        "drain_timeout",
+    }
+)
+
+_INHERITED = (
+    frozenset(spec.name for group, spec in declared_options() if group in {"input", "chain", "model", "output"})
+    | _PACE_AND_MONEY
+) - {"output", "store"}
+"""What a retry takes over from the run that made the output: what its answers are, what they look like, how fast they may be
+asked for and for how much. All else (--fresh, --limit, --max-time, ...) was said of that run alone."""
+
+_OF_ONE_MODEL = frozenset({"price"})
+_OF_ONE_PROVIDER = frozenset({"base_url", "api_key_env", "endpoints", "insecure_http"})
 
 
 @job_options(RUN, only=_OPTIONS)
@@ -35,18 +56,37 @@ def retry(
     store: Store = None,
 ) -> int:
     """Run failed rows again. Answered rows stay as they are; the input is not needed."""
-    kinds = _kinds(kind)
+    job, again = retry_of(out, store, _kinds(kind), given)
+    from lcbatch.cli.start import start  # noqa: PLC0415 - what a run needs is loaded for a run alone
+
+    return start(job, again)
+
+
+def retry_of(out: str, store: str | None, kinds: frozenset[Kind] | None, given: dict[str, Any]) -> tuple[Job, Retry]:
+    """The job that runs failed rows of an output again. Raises InputMissing, RefusedError, UsageError."""
     path = store_of(out, store)
     with reading(path) as connection:
-        run = last_run(connection)
-    if run is None:
-        raise RefusedError(f"no run ever began in {path}", hint="run the original command")
-    options = {**run.job["options"], **given, "output": out, "store": str(path)}
-    job = Job.of(*run.job["inputs"], task=run.job["task"], **options)
-    from lcbatch.app import Retry  # noqa: PLC0415 - what a run needs is loaded for a run alone
-    from lcbatch.cli.start import start  # noqa: PLC0415
+        origin = origin_of(connection, path)
+    output = origin.output(path) if names_store(out) else out
+    options = {**_inherited(origin, given), **given, "output": output, "store": str(path)}
+    job = Job.of(*origin.inputs, task=origin.task, **options)
+    from lcbatch.retrying import Retry  # noqa: PLC0415 - as above
 
-    return start(job, Retry(kinds))
+    return job, Retry(kinds, origin.to_json())
+
+
+def _inherited(origin: Origin, given: dict[str, Any]) -> dict[str, Json]:
+    """The options of the original run that count for its retry too; an address or a price only for the model it is of."""
+    options = {name: value for name, value in origin.options.items() if name in _INHERITED}
+    if "errors" in options:
+        options["errors"] = str(origin.path(options["errors"]))
+    model, before = given.get("model"), options.get("model")
+    of_another = frozenset[str]()
+    if model is not None and model != before:
+        of_another |= _OF_ONE_MODEL
+    if model is not None and before is not None and model.partition(":")[0] != before.partition(":")[0]:
+        of_another |= _OF_ONE_PROVIDER
+    return {name: value for name, value in options.items() if name not in of_another}
 
 
 def _kinds(text: str | None) -> frozenset[Kind] | None:

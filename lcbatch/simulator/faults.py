@@ -7,6 +7,13 @@
 | 503-slow-down   | 503 with code slow_down and Retry-After                                | no     |           |
 | 529             | 529 overloaded_error with Retry-After                                  | no     |           |
 | 429             | 429 rate_limit_exceeded with Retry-After                               | no     |           |
+| 429-seconds     | the same, with whole seconds in Retry-After                            | no     |           |
+| 429-ms          | the same, with retry-after-ms                                          | no     |           |
+| 429-both        | the same, with both of these                                           | no     |           |
+| 429-date        | the same, with Retry-After as an HTTP date                             | no     |           |
+| 429-garbage     | the same, with "soon" in Retry-After                                   | no     |           |
+| 429-negative    | the same, with -5 in Retry-After                                       | no     |           |
+| 429-absent      | the same, with no Retry-After                                          | no     |           |
 | quota           | 429 insufficient_quota                                                 | no     |           |
 | auth            | 401 invalid_api_key                                                    | no     |           |
 | forbidden       | 403 of an unsupported region                                           | no     |           |
@@ -43,12 +50,18 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
+
+from lcbatch.simulator.choices import RetryAfterForm
 
 Stage = Literal["refuse", "wire", "content"]
 
+THROTTLES: Final[dict[str, RetryAfterForm]] = {f"429-{form}": form for form in get_args(RetryAfterForm)}
+"""Throttles that say when to come back in a form of their own, whatever `retry_after` is."""
+
 FAULTS: Final[dict[str, Stage]] = {
     **dict.fromkeys(("500", "503", "503-slow-down", "529", "429", "quota", "auth", "forbidden", "notfound"), "refuse"),
+    **dict.fromkeys(THROTTLES, "refuse"),
     **dict.fromkeys(("context", "html", "errbody", "redirect", "gzipbomb", "reset", "down"), "refuse"),
     **dict.fromkeys(("hang", "hang-billed", "drip", "cut", "badlength", "badjson"), "wire"),
     **dict.fromkeys(("filter", "refusal", "length", "empty", "surrogate", "nul", "big", "brokenschema"), "content"),

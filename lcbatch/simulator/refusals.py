@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from lcbatch.simulator.choices import RetryAfterForm
+from lcbatch.simulator.faults import THROTTLES
 from lcbatch.simulator.limits import Exceeded, retry_after
 from lcbatch.simulator.replies import ApiError, Reply, error_reply, gzip_bomb, head, html_reply, json_reply
 from lcbatch.simulator.settings import Settings
@@ -52,11 +54,12 @@ class Refusals:
 
     def fault(self, name: str, model: str, headers: bytes, wall_s: float) -> Reply:
         """The refusal of this name; see the table in faults.py."""
-        if name not in _ERRORS:
+        form = THROTTLES.get(name)
+        if form is None and name not in _ERRORS:
             return self._no_error(name, headers)
-        if name in _WITH_RETRY_AFTER:
-            headers += self._retry_after(_DEFAULT_WAIT_S, wall_s)
-        status, error = _ERRORS[name]
+        if form is not None or name in _WITH_RETRY_AFTER:
+            headers += self._retry_after(_DEFAULT_WAIT_S, wall_s, form)
+        status, error = _ERRORS["429" if form else name]
         return error_reply(status, error._replace(message=error.message.format(model=model)), headers)
 
     def _no_error(self, name: str, headers: bytes) -> Reply:
@@ -78,11 +81,10 @@ class Refusals:
             case _:
                 return Reply(b"", ending="reset")
 
-    def _retry_after(self, wait_s: float, wall_s: float) -> bytes:
+    def _retry_after(self, wait_s: float, wall_s: float, form: RetryAfterForm | None = None) -> bytes:
         settings = self._settings
-        return retry_after(
-            settings.retry_after, wait_s if settings.retry_after_s is None else settings.retry_after_s, wall_s
-        )
+        asked_s = wait_s if settings.retry_after_s is None else settings.retry_after_s
+        return retry_after(form or settings.retry_after, asked_s, wall_s)
 
 
 _WITH_RETRY_AFTER: Final = {"503-slow-down", "529", "429"}

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from lcbatch.errors import CannotCreateOutput, LcbatchError, OutputClosed, OutputFailed
+from lcbatch.errors import OUT_OF_RESOURCES, CannotCreateOutput, LcbatchError, OutputClosed, OutputFailed, ran_out
 
 _CONTINUE = "mend that and run the same command again: nothing that was answered is asked again"
 _NO_SPACE = "free some space and run the same command again: nothing that was answered is asked again"
@@ -25,17 +25,24 @@ class RewriteNeeded(Exception):
         self.now = now
 
 
-def cannot_create(error: OSError, path: Path | str) -> CannotCreateOutput:
-    """The error for an output that could not be taken up."""
+def cannot_create(error: OSError, path: Path | str) -> LcbatchError:
+    """The error for an output that could not be taken up: SystemLimit where this machine ran out, else CannotCreateOutput."""
     reason = error.strerror or str(error)
+    if error.errno in OUT_OF_RESOURCES:
+        return ran_out(f"cannot open {path}: {reason}")
     return CannotCreateOutput(f"cannot create {path}: {reason}", hint="choose another place with -o")
 
 
 def cannot_write(error: OSError, path: Path | str) -> LcbatchError:
-    """The error for a failed write or sync: OutputClosed where a reader has gone, OutputFailed for all else."""
+    """The error for a failed write or sync: OutputClosed where a reader has gone, SystemLimit where this machine ran out.
+
+    OutputFailed for all else.
+    """
     if error.errno in _NOBODY_READS:
         return OutputClosed(f"nobody reads {path} any more")
     reason = error.strerror or str(error)
+    if error.errno in OUT_OF_RESOURCES:
+        return ran_out(f"cannot write {path}: {reason}")
     return OutputFailed(f"cannot write {path}: {reason}", hint=_HINTS.get(error.errno or 0, _CONTINUE))
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-from lcbatch.ports import Entry, View
+from lcbatch.ports import Entry, Name, View
 from lcbatch.records import Json
 from lcbatch.sinks.appendfile import AppendFile
 from lcbatch.sinks.faults import RewriteNeeded
@@ -67,8 +67,11 @@ class FileSink:
             while group := list(islice(rows, _GROUP)):
                 write(self._format.encode(group))
 
-    def discard(self, ids: Sequence[str]) -> None:
+    def discard(self, names: Sequence[Name]) -> None:
         """Nothing: a line is taken out by the rebuild that follows."""
+
+    def abort(self) -> None:
+        """Nothing: a file takes what it is given."""
 
     def close(self) -> None:
         self._file.close()

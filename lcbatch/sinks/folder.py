@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lcbatch import jsontext
 from lcbatch.errors import CannotCreateOutput, LcbatchError, OutputFailed
-from lcbatch.ports import Entry, View
+from lcbatch.ports import Entry, Name, View
 from lcbatch.records import Json
 from lcbatch.sinks.aside import Wall, set_aside
 from lcbatch.sinks.faults import cannot_create, cannot_write, sync_folder, write_all
@@ -31,12 +31,9 @@ class _Times:
     until_ns: int
     opened_ns: int
 
-    def is_ours(self, path: Path) -> bool:
-        """Written by an earlier run, and not changed since."""
-        return self.since_ns < _changed_ns(path) <= self.until_ns
-
-    def is_of_this_run(self, path: Path) -> bool:
-        return _changed_ns(path) > self.opened_ns
+    def are_ours(self, changed_ns: int, newest_ns: int) -> bool:
+        """Whether a file was written by an earlier run, or by this one, which wrote last at `newest_ns`."""
+        return self.since_ns < changed_ns <= self.until_ns or self.opened_ns < changed_ns <= newest_ns
 
 
 def _changed_ns(path: Path) -> int:
@@ -52,12 +49,13 @@ class FolderSink:
     """Writes `<id>.md` for a text and `<id>.json` for any other answer; failed rows have no file here.
 
     We touch only files that we name. Which of those are ours is told by their time of change: after the folder was
-    first taken up (`since_ns`) and not after the last sync (`until_ns`), both on the file system's own clock. Any
-    other file that stands in the way with other content is set aside as `NAME.orig-...` or `NAME.edited-...`, never
-    overwritten. An output that was taken up before is always looked through (`open` answers False), which brings
-    back files that were deleted.
+    first taken up (`since_ns`) and not after the last sync (`until_ns`), or after this run opened it (`opened_ns`) and
+    not after we last wrote, all on the file system's own clock. Any other file that stands in the way with other
+    content is set aside as `NAME.orig-...` or `NAME.edited-...`, never overwritten. An output that was taken up before
+    is always looked through (`open` answers False), which brings back files that were deleted.
 
-    On a file system that takes `A` and `a` for one name, the second of two such ids gets a hash.
+    Rows of one id have a file each: all but the first get a hash. So does the second of two ids where the file system
+    takes `A` and `a` for one name.
     """
 
     def __init__(self, view: View, folder: Path, selection: Selection, *, wall: Wall = time.time) -> None:
@@ -115,25 +113,28 @@ class FolderSink:
         if entry.kind is not None:
             return
         suffix, content = render(entry, self._selection)
-        row_id = entry.id or f"row-{entry.ordinal + 1}"
-        target = self._place(row_id, suffix)
+        name = Name(entry.id, entry.twin)
+        target = self._place(name, suffix)
         if target.parent != self._checked:
             self._enter(target.parent)
             self._checked = target.parent
-        other = self._place(row_id, OBJECT if suffix == TEXT else TEXT)
-        if self._times.is_ours(other):
+        other = self._place(name, OBJECT if suffix == TEXT else TEXT)
+        if self._is_ours(other):
             other.unlink()
         if self._make_room(target, content):
             self._write(target, content)
 
-    def _place(self, row_id: str, suffix: str) -> Path:
-        target = self._root / (stem(row_id) + suffix)
+    def _is_ours(self, path: Path) -> bool:
+        return self._times.are_ours(_changed_ns(path), self._newest_ns)
+
+    def _place(self, name: Name, suffix: str) -> Path:
+        target = self._root / (stem(*name) + suffix)
         if (
             self._folds_case
             and target.exists()
             and spelled_otherwise(target.name, [each.name for each in target.parent.iterdir()])
         ):
-            return self._root / (stem(row_id, hashed=True) + suffix)
+            return self._root / (stem(*name, hashed=True) + suffix)
         return target
 
     def _enter(self, folder: Path) -> None:
@@ -154,7 +155,7 @@ class FolderSink:
         if not target.is_symlink() and target.is_file() and _holds(target, content):
             self._newest_ns = max(self._newest_ns, target.stat().st_mtime_ns)
             return False
-        if not self._times.is_ours(target):
+        if not self._is_ours(target):
             self._set_aside(target)
         return True
 
@@ -199,12 +200,12 @@ class FolderSink:
                 self._put(entry)
         return self.sync()
 
-    def discard(self, ids: Sequence[str]) -> None:
-        """Remove these rows' files, where they are ours, and folders that become empty."""
+    def discard(self, names: Sequence[Name]) -> None:
+        """Remove files of these names, where they are ours, and folders that become empty."""
         with self._guarded():
             self._checked = None
-            for path in (self._place(row_id, suffix) for row_id in ids for suffix in (TEXT, OBJECT)):
-                if self._times.is_ours(path) or self._times.is_of_this_run(path):
+            for path in (self._place(name, suffix) for name in names for suffix in (TEXT, OBJECT)):
+                if self._is_ours(path):
                     path.unlink()
                     self._unsynced.add(path.parent)
                     self._leave(path.parent)
@@ -225,6 +226,9 @@ class FolderSink:
         except OSError as error:
             self._broken = cannot_write(error, self._root)
             raise self._broken from error
+
+    def abort(self) -> None:
+        """Nothing: a folder waits for nobody."""
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -1,8 +1,8 @@
 """File names in an output folder: from a row's id to a path that cannot leave the folder.
 
 A document's id is its path, and its result mirrors it: `a/b.pdf` gives `a/b.pdf.md`. An id that cannot stand as it
-is gets a hash of itself, so that two ids never share a name; no memory of other ids is needed, and a name never
-depends on order.
+is gets a hash of itself, so that two ids never share a name, and no memory of other ids is needed. Of rows that have
+the same id the first has its name; the others have a hash of the id and of their number.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _STEERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\\")
 
 
-def stem(row_id: str, *, hashed: bool = False) -> str:
+def stem(row_id: str, twin: int = 0, *, hashed: bool = False) -> str:
     """The path, relative to the folder, of a row's result without its last suffix. Parts are divided by `/`.
 
-    `hashed` gives it the hash in any case.
+    `twin` is 0 for the first row of this id; `hashed` gives it the hash in any case.
     """
     parts = row_id.split("/")
     if len(parts) > _DEPTH or len(row_id.encode("utf-8", "surrogatepass")) > _PATH_BYTES:
@@ -37,9 +37,10 @@ def stem(row_id: str, *, hashed: bool = False) -> str:
     kept = [part for part in map(_part, parts) if part not in {"", ".", ".."}]
     folders, name = [_folder(part) for part in kept[:-1]], kept[-1] if kept else ""
     natural = "/".join([*folders, name])
-    if name and natural == row_id and not hashed and not _HASH.search(name):
+    if name and natural == row_id and not hashed and not twin and not _HASH.search(name):
         return natural
-    mark = "~" + digest(row_id.encode("utf-8", "surrogatepass"))[:6].hex()
+    number = [str(twin).encode()] if twin else []
+    mark = "~" + digest(row_id.encode("utf-8", "surrogatepass"), *number)[:6].hex()
     return "/".join([*folders, cut_to_bytes(name, _PART_BYTES - _HASH_BYTES) + mark])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lcbatch import jsontext
 from lcbatch.errors import UsageError
-from lcbatch.ports import Entry, View
+from lcbatch.ports import Entry, Name, View
 from lcbatch.records import Json
 from lcbatch.sinks.appendfile import AppendFile
 from lcbatch.sinks.faults import RewriteNeeded
@@ -97,8 +97,11 @@ class ParquetSink:
                 return
             yield group
 
-    def discard(self, ids: Sequence[str]) -> None:
+    def discard(self, names: Sequence[Name]) -> None:
         """Nothing: a row leaves by the rebuild that follows."""
+
+    def abort(self) -> None:
+        """Nothing: a file takes what it is given."""
 
     def close(self) -> None:
         self._file.close()

@@ -34,6 +34,17 @@ SUFFIXES = {
 REPLACED_WHOLE = frozenset(SUFFIXES.values())
 """Forms that are one file, which a rebuild replaces in one step."""
 
+SQLITE_ENDINGS = ("-wal", "-shm", "-journal")
+"""What SQLite lays beside a database, which it finds again by the database's own name."""
+
+STORE_ENDINGS = ("", *SQLITE_ENDINGS, ".reserve")
+"""The files of a run store, by the ends of their names. Its lock is none of them: that one is never moved or removed."""
+
+STORE_ENDING = ".lcbatch"
+"""Makes an output's name that of its store, where nothing else is said."""
+
+_LOCK_ENDING = ".lock"
+
 _STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
 
 
@@ -42,7 +53,7 @@ def form_of(output: str | None, task: str) -> Form:
 
     Raises UsageError.
     """
-    if output is None or output in _STDOUT_NAMES:
+    if output is None or is_stdout(output):
         return Form.STDOUT
     path = Path(output)
     if output.endswith("/") or path.is_dir():
@@ -60,6 +71,11 @@ def form_of(output: str | None, task: str) -> Form:
     )
 
 
+def is_stdout(output: str) -> bool:
+    """Whether an output's name means this process's standard output."""
+    return output in _STDOUT_NAMES
+
+
 def is_special(path: Path) -> bool:
     """Whether this is something other than a file or folder: a FIFO, a device, a socket."""
     try:
@@ -71,27 +87,17 @@ def is_special(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OutputPaths:
-    """What belongs to one output, as absolute paths. None: there is no such file (a pipe has none of its own).
-
-    `lock` and `reserve` follow the store.
-    """
+    """What belongs to one output, as absolute paths. None: there is no such file (a pipe has none of its own)."""
 
     output: Path | None
     store: Path | None
     errors: Path | None
 
-    @property
-    def lock(self) -> Path | None:
-        return _beside(self.store, ".lock")
-
-    @property
-    def reserve(self) -> Path | None:
-        return _beside(self.store, ".reserve")
-
     def all(self) -> frozenset[Path]:
         """Every file that lcbatch writes for this output, SQLite's and the temporary ones too."""
-        store = [_beside(self.store, end) for end in ("", "-wal", "-shm", "-journal", ".lock", ".reserve")]
-        files = [path for path in (self.output, self.errors, *store) if path is not None]
+        files = [path for path in (self.output, self.errors) if path is not None]
+        if self.store is not None:
+            files += [*store_files(self.store), lock_of(self.store)]
         temporary = [
             path.with_name(temporary_name(path.name)) for path in (self.output, self.errors) if path is not None
         ]
@@ -110,14 +116,25 @@ def output_paths(options: OutputOptions, task: str) -> OutputPaths:
     output = None
     if form is not Form.STDOUT and options.output is not None and not is_special(Path(options.output)):
         output = Path(os.path.abspath(options.output))  # noqa: PTH100 - resolve() would follow links; this only cleans
-    store = _absolute(options.store) or _beside(output, ".lcbatch")
-    errors = _absolute(options.errors) or _beside(output, ".errors.jsonl")
+    store = _absolute(options.store) or (beside(output, STORE_ENDING) if output is not None else None)
+    errors = _absolute(options.errors) or (beside(output, ".errors.jsonl") if output is not None else None)
     return OutputPaths(output, store, errors)
+
+
+def store_files(store: Path) -> list[Path]:
+    """Every file of a store."""
+    return [beside(store, end) for end in STORE_ENDINGS]
+
+
+def lock_of(store: Path) -> Path:
+    """The lock file beside a store."""
+    return beside(store, _LOCK_ENDING)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The path with more at the end of its name."""
+    return path.with_name(path.name + ending)
 
 
 def _absolute(path: str | None) -> Path | None:
     return None if path is None else Path(os.path.abspath(path))  # noqa: PTH100 - as above
-
-
-def _beside(path: Path | None, ending: str) -> Path | None:
-    return None if path is None else path.with_name(path.name + ending)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias, TypeVar, runtime_checkable
+from typing import Self, TypeAlias, TypeVar
 
-from lcbatch.ports import Clock, Entry, Order, Projectable, Sink, Sleep, View
+from lcbatch.ports import SETTLED, Clock, Entry, Name, Order, Projectable, Sink, Sleep, View
 from lcbatch.records import Json
 from lcbatch.sinks.appendfile import REBUILDING
 from lcbatch.sinks.faults import RewriteNeeded
@@ -25,13 +25,6 @@ Commit: TypeAlias = Callable[[str, int, Mapping[str, Json]], Awaitable[None]]
 
 STALE = -1
 """The position of an output that is not a prefix of its view: the next start has to rebuild it."""
-
-
-@runtime_checkable
-class Abortable(Protocol):
-    """A sink whose append may wait for somebody else, and can be told to give up."""
-
-    def abort(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +55,7 @@ class Projector:
         self._view = sink.view
         self._stale = False
         self._appends = True
+        self._finished = False
         self._committed = STALE
         self._woken = 0
         self._shown = 0
@@ -77,8 +71,8 @@ class Projector:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Close the sink. A wait for a reader that takes nothing is ended when we leave by an error or a cancel."""
-        if kind is not None and isinstance(self.sink, Abortable):
-            self.sink.abort()
+        if kind is not None:
+            self.abort()
         try:
             await asyncio.shield(self._call(self.sink.close))
         finally:
@@ -89,28 +83,26 @@ class Projector:
         """Rows announced by `wake` and not yet appended."""
         return self._woken - self._shown
 
-    async def start(
-        self, position: int = 0, state: Mapping[str, Json] | None = None, *, clean: bool = True, stale: bool = False
-    ) -> None:
+    async def start(self, position: int = 0, state: Mapping[str, Json] | None = None, *, stale: bool = False) -> None:
         """Open the sink where the store says it stood, and make it right.
 
         What is not as its state says is rebuilt now. A stale one (`stale`, or position STALE) is rebuilt now in
         finished order; in input order, where the new places are known only when the input has been read, it is left
-        as it is until `finish`. Raises CannotCreateOutput.
+        as it is until `finish`. Raises CannotCreateOutput, and OutputClosed on `abort`.
         """
+        by_input = self._view.order is Order.INPUT
         stale = stale or position == STALE
         self.position = max(position, 0)
-        taken = await self._call(lambda: self.sink.open(state, clean=clean))
-        if taken and not stale:
-            # Before the first append: a crash after it must find a state, or the output would look like somebody
-            # else's.
-            await self._settle()
-            return
-        by_input = self._view.order is Order.INPUT
-        if not taken or not by_input:
-            await self._rebuild(prefix=by_input, before=state)
-        self._stale = stale and by_input
-        self._appends = not taken or not self._stale
+        clean = state is None or bool(state.get(SETTLED))
+        # From here on it is no longer as the last run finished it.
+        kept = None if state is None else {name: value for name, value in state.items() if name != SETTLED}
+        taken = await self._call(lambda: self.sink.open(kept, clean=clean))
+        if not taken or (stale and not by_input):
+            await self._rebuild(prefix=by_input, before=kept)
+        elif stale:
+            self._appends = False
+        self._stale = self._stale or (stale and by_input)
+        # Before the first append: a crash after it must find a state, or the output would look like somebody else's.
         await self._settle()
 
     def wake(self, rows: int = 1) -> None:
@@ -123,15 +115,20 @@ class Projector:
         self._stale = True
         self._awake.set()
 
-    async def discard(self, ids: list[str]) -> None:
+    async def discard(self, names: Sequence[Name]) -> None:
         """Take rows out of the output: a folder's files now, lines of a file by the rebuild of `finish`."""
         self.mark_stale()
-        await self._call(lambda: self.sink.discard(ids))
+        await self._call(lambda: self.sink.discard(names))
+
+    def abort(self) -> None:
+        """See Sink.abort: whatever of ours waits for a reader ends with OutputClosed. From any thread, at any time."""
+        self.sink.abort()
 
     async def caught_up(self, within: int = 0) -> None:
         """Wait until at most `within` announced rows are not yet appended: the backpressure of a slow reader."""
         while self.lag > within:
-            await self._advance()
+            async with self._turn:
+                await self._advance()
 
     async def run(self) -> None:
         """Append, sync and commit after wakes, at most once per interval, until cancelled. Idle, it does nothing."""
@@ -140,44 +137,46 @@ class Projector:
             await self._awake.wait()
             self._awake.clear()
             began_s = rhythm.clock()
-            await self._advance()
-            # Rows that a view does not show must become safe too. The view of the answers sees to it, for one is
-            # enough.
-            if self._view.done or self._reported != self._committed:
-                await self._settle()
+            async with self._turn:
+                await self._advance()
+                # Rows that a view does not show must become safe too. The view of the answers sees to it, for one is
+                # enough.
+                if self._view.done or self._reported != self._committed:
+                    await self._settle()
             left_s = rhythm.interval_s - (rhythm.clock() - began_s)
             if left_s > 0:
                 await rhythm.sleep(left_s)
 
     async def finish(self, *, complete: bool) -> None:
-        """Append the rest, rebuild where that is not enough, sync, commit. Run it shielded.
+        """Append the rest, rebuild where that is not enough, sync, commit: nothing is appended after it.
 
         `complete` says that no row is left without an outcome. Otherwise rows may stand behind a gap of the input
         order; they are shown too, and the position committed is STALE, so that the next start puts the missing ones
-        between them.
+        between them. May be called again, after `mark_stale`. Cut off midway, the next start makes it right.
         """
-        await self._advance()
-        partial = self._view.order is Order.INPUT and not complete
-        behind = partial and await self._call(self._rows_behind_gap)
-        # A row leaves the view of failed ones by being answered, which no append can show.
-        if self._stale or behind or not self._view.done:
-            await self._rebuild(prefix=False)
-            self._stale = partial
-        await self._settle()
+        async with self._turn:
+            await self._advance()
+            partial = self._view.order is Order.INPUT and not complete
+            behind = partial and await self._call(self._rows_behind_gap)
+            # A row leaves the view of failed ones by being answered, which no append can show.
+            if self._stale or behind or not self._view.done:
+                await self._rebuild(prefix=False)
+                self._stale = partial
+            self._finished = True
+            await self._settle()
 
     async def _advance(self) -> None:
-        """Append what stands. One at a time, whoever asks."""
-        async with self._turn:
-            target = self._woken
-            if self._appends:
-                try:
-                    await self._call(self._append_standing)
-                except RewriteNeeded as needed:
-                    if needed.now:
-                        await self._rebuild(prefix=True)
-                    else:
-                        self._stale, self._appends = True, False
-            self._shown = max(self._shown, target)
+        """Append what stands. In its turn: one at a time, whoever asks."""
+        target = self._woken
+        if self._appends and not self._finished:
+            try:
+                await self._call(self._append_standing)
+            except RewriteNeeded as needed:
+                if needed.now:
+                    await self._rebuild(prefix=True)
+                else:
+                    self._stale, self._appends = True, False
+        self._shown = max(self._shown, target)
 
     def _append_standing(self) -> None:
         for group in self._store.entries(self._view, self.position):
@@ -195,11 +194,14 @@ class Projector:
         rows = StandingRows(self._store, self._view, prefix=prefix)
         await self._call(lambda: self.sink.rebuild(rows))
         self.position = rows.position
+        if prefix and self._view.order is Order.INPUT and await self._call(self._store.has_unplaced):
+            # Rows that were kept although they are gone from the input: they come last, when all others are there.
+            self._stale = True
 
     async def _settle(self) -> None:
         """Sync, then commit what was synced."""
         state, position = await self._call(lambda: (self.sink.sync(), self._reported))
-        await self._commit(self._view.name, position, state)
+        await self._commit(self._view.name, position, {**state, SETTLED: True} if self._finished else state)
         self._committed = position
 
     @property

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import stat
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lcbatch.errors import LcbatchError, OutputClosed
-from lcbatch.ports import Entry, View
+from lcbatch.ports import Entry, Name, View
 from lcbatch.records import Json
 from lcbatch.sinks.faults import cannot_create, cannot_write, write_all
 from lcbatch.sinks.lines import Format
@@ -19,13 +21,16 @@ _FLAGS = os.O_WRONLY | os.O_CLOEXEC
 _CHUNK = 4096
 """What a pipe that is ready takes without blocking (PIPE_BUF on Linux; macOS promises 512 and takes more)."""
 
+_READER_EVERY_MS = 50
+"""How often a FIFO is tried again that nobody reads yet: the system has no event for a reader who comes."""
+
 
 class StreamSink:
     """Writes rows to a descriptor that is given, or to a special file that it opens.
 
     What an earlier run wrote is gone, so the state is empty and `open` always answers False; `rebuild` writes
-    nothing, and the projector begins at the first row. A reader that is slow holds up `append`; `abort`, from any
-    thread, ends that wait.
+    nothing, and the projector begins at the first row. A FIFO that nobody reads yet holds up `open`, a reader that is
+    slow `append`; `abort` ends both waits.
     """
 
     notice: str | None = None
@@ -37,19 +42,36 @@ class StreamSink:
         self._name = "the output pipe" if isinstance(target, int) else str(target)
         self._fd = -1
         self._is_file = False
-        self._abort = (-1, -1)
         self._broken: LcbatchError | None = None
+        self._given_up = False
+        self._bell = (-1, -1)
+        # Around the bell alone: it may be rung while `open` makes it and while `close` takes it away.
+        self._lock = threading.Lock()
 
     def open(self, state: Mapping[str, Json] | None, *, clean: bool) -> bool:  # noqa: ARG002 - nothing to find again
-        """Open a special file (waits for the reader of a FIFO). Raises CannotCreateOutput."""
+        """Open a special file, a FIFO once it has a reader. Raises CannotCreateOutput, and OutputClosed on `abort`."""
         self._format.begin()
-        self._abort = os.pipe()
+        with self._lock:
+            self._bell = os.pipe()
+            if self._given_up:
+                os.write(self._bell[1], b"x")
         try:
-            self._fd = self._target if isinstance(self._target, int) else os.open(self._target, _FLAGS)
+            self._fd = self._target if isinstance(self._target, int) else self._opened(self._target)
             self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
         except OSError as error:
             raise cannot_create(error, self._name) from error
         return False
+
+    def _opened(self, path: Path) -> int:
+        if not stat.S_ISFIFO(path.stat().st_mode):
+            return os.open(path, _FLAGS)
+        while True:
+            try:
+                return os.open(path, _FLAGS | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+            self._wait(None, _READER_EVERY_MS)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write a group. Raises OutputClosed when the reader has gone or on `abort`, OutputFailed for all else."""
@@ -69,16 +91,18 @@ class StreamSink:
             write_all(self._fd, data)
             return
         while view:
-            self._wait_ready(self._abort[0])
+            self._wait(self._fd, None)
             with contextlib.suppress(BlockingIOError):
                 view = view[os.write(self._fd, view[:_CHUNK]) :]
 
-    def _wait_ready(self, abort: int) -> None:
+    def _wait(self, fd: int | None, most_ms: int | None) -> None:
+        """Until the descriptor takes bytes, or so long. Raises OutputClosed where that would be a wait, on `abort`."""
         poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
-        poll.register(abort, select.POLLIN)
-        if any(fd == abort for fd, _ in poll.poll()):
-            self._broken = OutputClosed(f"{self._name} was given up: its reader takes nothing")
+        poll.register(self._bell[0], select.POLLIN)
+        if fd is not None:
+            poll.register(fd, select.POLLOUT)
+        if [ready for ready, _ in poll.poll(most_ms)] == [self._bell[0]]:
+            self._broken = OutputClosed(f"{self._name} was given up: nobody reads it")
             raise self._broken
 
     def sync(self) -> Mapping[str, Json]:
@@ -91,20 +115,23 @@ class StreamSink:
         """Nothing can be replaced here; `entries` is not read."""
         return self.sync()
 
-    def discard(self, ids: Sequence[str]) -> None:
+    def discard(self, names: Sequence[Name]) -> None:
         """Nothing can be taken back here."""
 
     def abort(self) -> None:
-        """End a wait for the reader: the append under way, and every later one, raises OutputClosed."""
-        if self._abort[1] >= 0:
-            os.write(self._abort[1], b"x")
+        """See Sink.abort. What can be written without a wait is written all the same."""
+        with self._lock:
+            if not self._given_up and self._bell[1] >= 0:
+                os.write(self._bell[1], b"x")
+            self._given_up = True
 
     def close(self) -> None:
         """Close what `open` opened; a descriptor that was given stays open."""
-        for fd in self._abort:
-            if fd >= 0:
-                os.close(fd)
-        self._abort = (-1, -1)
+        with self._lock:
+            for fd in self._bell:
+                if fd >= 0:
+                    os.close(fd)
+            self._bell = (-1, -1)
         if self._fd >= 0 and not isinstance(self._target, int):
             os.close(self._fd)
         self._fd = -1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import PurePath
 from types import TracebackType
 from typing import Final, Self
 
-from lcbatch.errors import CallFailed, Failure, Kind
+from lcbatch.errors import OUT_OF_RESOURCES, CallFailed, Failure, Kind
 from lcbatch.records import Document
 from lcbatch.sources.encodings import decode_text
 from lcbatch.sources.rows import printable
@@ -70,15 +71,14 @@ class DocumentText:
         return text
 
     async def _bytes(self, document: Document) -> bytes:
-        import aiofiles  # noqa: PLC0415 - only where a file is read
-
         if document.path == "-":
             raise unreadable(document, "it came through a pipe and cannot be read again")
         try:
-            async with aiofiles.open(document.path, "rb") as file:
-                # One byte more than expected tells a file that has grown, whatever it has grown to.
-                raw = await file.read(min(document.size, self._max_bytes) + 1)
+            # One byte more than expected tells a file that has grown, whatever it has grown to.
+            raw = await asyncio.to_thread(_beginning, document.path, min(document.size, self._max_bytes) + 1)
         except OSError as problem:
+            if problem.errno in OUT_OF_RESOURCES:
+                raise unreadable(document, str(problem.strerror), Kind.LOCAL) from problem
             raise unreadable(document, f"cannot be read ({problem.strerror})") from problem
         if len(raw) != document.size:
             raise unreadable(document, "it changed since it was listed; run the same command again")
@@ -90,6 +90,12 @@ class DocumentText:
         if answer.failure is not None:
             raise unreadable(document, answer.text, answer.failure)
         return answer.text
+
+
+def _beginning(path: str, size: int) -> bytes:
+    """Open, read and close in one step of one thread: no more files are open than there are threads."""
+    with open(path, "rb") as file:  # noqa: PTH123 - the name may hold undecodable bytes
+        return file.read(size)
 
 
 def _text_of(raw: bytes, document: Document) -> str:

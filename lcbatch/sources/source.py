@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, TypeAlias
 
-from lcbatch.errors import InputMissing
+from lcbatch.errors import OUT_OF_RESOURCES, InputMissing, ran_out
 from lcbatch.records import Item
 from lcbatch.sources.documents import Taking, text_item
 from lcbatch.sources.encodings import Transcoder
@@ -103,6 +103,8 @@ async def _readable(chunks: Chunks, name: str) -> Chunks:
             async for chunk in chunks:
                 yield chunk
     except OSError as problem:
+        if problem.errno in OUT_OF_RESOURCES:
+            raise ran_out(f"{name} cannot be read: {problem.strerror}") from problem
         raise InputMissing(
             f"{name} cannot be read: {problem.strerror or problem}", hint="is it still there?"
         ) from problem

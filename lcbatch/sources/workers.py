@@ -59,7 +59,10 @@ class Workers:
         Cancelling ends the worker.
         """
         async with self._free:
-            worker = self._idle.pop() if self._idle else await self._start()
+            try:
+                worker = self._idle.pop() if self._idle else await self._start()
+            except OSError as problem:
+                return Answer(f"no reader process could be started: {problem}", Kind.LOCAL)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     reply = await worker.ask(order)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from lcbatch import jsontext
-from lcbatch.errors import TRANSIENT, Kind
+from lcbatch.errors import TRANSIENT
 from lcbatch.ports import Order, View
 from lcbatch.records import Account, Done, Json, Outcome, Reply, Row, Usage
-
-Columns = tuple[Any, ...]
+from lcbatch.store import standing
+from lcbatch.store.standing import Columns
 
 # --- chains
 
@@ -30,7 +29,7 @@ def register_chain(
     previous = connection.execute(
         "SELECT chain_id, identity FROM chains WHERE chain_id = (SELECT value FROM meta WHERE name = 'chain')"
     ).fetchone()
-    return chain_id, previous and previous[0], previous and previous[1], standing_count(connection)
+    return chain_id, previous and previous[0], previous and previous[1], standing.standing_count(connection)
 
 
 def accept(connection: sqlite3.Connection, chain_id: int, other_id: int) -> None:
@@ -38,8 +37,11 @@ def accept(connection: sqlite3.Connection, chain_id: int, other_id: int) -> None
     connection.execute("INSERT OR IGNORE INTO accepts VALUES (?, ?)", (chain_id, other_id))
 
 
-def adopt_chain(connection: sqlite3.Connection, chain_id: int, *, keep_answers: bool) -> None:
-    """Make this the output's chain. Without `keep_answers` what other chains answered no longer stands."""
+def adopt_chain(connection: sqlite3.Connection, chain_id: int, *, keep_answers: bool, forget: bool) -> None:
+    """Make this the output's chain.
+
+    Without `keep_answers` what other chains answered is asked anew, and stands until then; with `forget` it stands no longer.
+    """
     last = connection.execute("SELECT value FROM meta WHERE name = 'chain'").fetchone()
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('chain', ?)", (str(chain_id),))
     if last is None or int(last[0]) == chain_id:
@@ -48,9 +50,10 @@ def adopt_chain(connection: sqlite3.Connection, chain_id: int, *, keep_answers: 
         connection.execute(
             "INSERT OR IGNORE INTO accepts SELECT ?, other_id FROM accepts WHERE chain_id = ?", (chain_id, int(last[0]))
         )
-        return
-    connection.execute("DELETE FROM standing")
-    connection.execute("UPDATE projections SET changes = changes + 1")
+    elif forget:
+        standing.forget_all(connection)
+    else:
+        standing.reopen_all(connection)
 
 
 def output_chain(connection: sqlite3.Connection) -> int | None:
@@ -80,103 +83,27 @@ def note_figures(connection: sqlite3.Connection, run_id: int, figures: str) -> N
     connection.execute("UPDATE runs SET figures = ? WHERE run_id = ?", (figures, run_id))
 
 
-def ended_cleanly(connection: sqlite3.Connection) -> bool:
-    """Whether the last run came to its own end (no run before counts as clean)."""
-    last = connection.execute("SELECT ended_at FROM runs ORDER BY run_id DESC LIMIT 1").fetchone()
-    return last is None or last[0] is not None
-
-
-def last_boot(connection: sqlite3.Connection) -> str | None:
-    """The boot in which the last run began."""
-    last = connection.execute("SELECT boot FROM runs ORDER BY run_id DESC LIMIT 1").fetchone()
-    return None if last is None else str(last[0])
-
-
-# --- rows that stand
-
-
-def last_seq(connection: sqlite3.Connection) -> int:
-    """The highest number under which an answer ever came to stand in what is there, or was shown."""
-    query = (
-        "SELECT max(coalesce((SELECT max(seq) FROM standing), 0), coalesce((SELECT max(position) FROM projections), 0))"
-    )
-    return int(connection.execute(query).fetchone()[0])
-
-
 def last_row(connection: sqlite3.Connection) -> int:
     """The highest row number in use."""
     return int(connection.execute("SELECT coalesce(max(row_id), 0) FROM rows").fetchone()[0])
 
 
-def standing_count(connection: sqlite3.Connection) -> int:
-    """Rows that stand, done or failed."""
-    return int(connection.execute("SELECT count(*) FROM standing").fetchone()[0])
-
-
-def failed_count(connection: sqlite3.Connection) -> int:
-    """Rows that stand failed."""
-    query = (
-        "SELECT count(*) FROM standing s JOIN answers a "
-        "ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample WHERE NOT a.done"
-    )
-    return int(connection.execute(query).fetchone()[0])
-
-
-def all_stand(connection: sqlite3.Connection, generation: int) -> bool:
-    """Whether every placed row stands."""
-    query = "SELECT 1 FROM places WHERE generation = ? AND row_id NOT IN (SELECT row_id FROM standing) LIMIT 1"
-    return connection.execute(query, (generation,)).fetchone() is None
-
-
-def drop(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
-    """These rows leave the output; their answers stay."""
-    if row_ids:
-        numbers = [(row_id,) for row_id in row_ids]
-        connection.executemany(
-            "INSERT OR IGNORE INTO departed SELECT id FROM rows WHERE row_id = ? AND id IS NOT NULL", numbers
-        )
-        connection.executemany("DELETE FROM standing WHERE row_id = ?", numbers)
-        connection.execute("UPDATE projections SET changes = changes + 1")
-
-
-def departed(connection: sqlite3.Connection) -> list[str]:
-    """Ids of rows that left the output, where no row that stands has the same one."""
-    query = "SELECT id FROM departed WHERE id NOT IN (SELECT id FROM standing JOIN rows USING (row_id) WHERE id IS NOT NULL)"
-    return [columns[0] for columns in connection.execute(query)]
-
-
-def forget_departed(connection: sqlite3.Connection) -> None:
-    """The sinks have taken them out."""
-    connection.execute("DELETE FROM departed")
-
-
-def failed_rows(
-    connection: sqlite3.Connection, generation: int, kinds: frozenset[Kind] | None
-) -> list[tuple[int, str]]:
-    """(row, kind) of the input's rows that stand failed, of these kinds or of all."""
-    query = (
-        "SELECT row_id, kind FROM standing JOIN answers USING (row_id, chain_id, sample) "
-        "WHERE NOT done AND row_id IN (SELECT row_id FROM places WHERE generation = ?)"
-    )
-    return [
-        (row_id, kind) for row_id, kind in connection.execute(query, (generation,)) if kinds is None or kind in kinds
-    ]
-
-
-def unsettled_rows(connection: sqlite3.Connection, generation: int, kinds: frozenset[Kind] | None) -> list[int]:
-    """Rows of the input that do not stand although they failed: taken up again, and then the run ended."""
-    query = (
-        "SELECT row_id, kind, max(finished_at) FROM answers JOIN accepts ON accepts.other_id = answers.chain_id "
-        "WHERE accepts.chain_id = (SELECT value FROM meta WHERE name = 'chain') "
-        "AND row_id IN (SELECT row_id FROM places WHERE generation = ?) "
-        "AND row_id NOT IN (SELECT row_id FROM standing) GROUP BY row_id HAVING sum(done) = 0"
-    )
-    return [row_id for row_id, kind, _ in connection.execute(query, (generation,)) if kinds is None or kind in kinds]
+# --- what was paid
 
 
 def supersede(connection: sqlite3.Connection, row_id: int, kind: str) -> None:
-    """A reply that led to a final failure is not used again; those before a passing fault are."""
+    """A reply that led to a final failure is not used again; those before a passing fault are.
+
+    Neither are those lost that a retry has got since, which then ended before the row did.
+    """
     if kind in TRANSIENT:
+        return
+    first = connection.execute(
+        "UPDATE answers SET asked_anew = 1 WHERE NOT asked_anew AND (row_id, chain_id, sample) = "
+        "(SELECT row_id, chain_id, sample FROM standing WHERE row_id = ?)",
+        (row_id,),
+    )
+    if not first.rowcount:
         return
     usd, tokens = connection.execute(_PAID + " AND row_id = ?", (row_id,)).fetchone()
     for name, amount in (("superseded_usd", usd), ("superseded_tokens", tokens)):
@@ -209,25 +136,6 @@ def perhaps_paid(connection: sqlite3.Connection) -> tuple[float, int]:
     return float(usd), int(tokens)
 
 
-def remember_todo(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
-    """Keep the rows that were taken up again, for `pending_page`."""
-    connection.execute("CREATE TEMP TABLE IF NOT EXISTS todo (row_id INTEGER PRIMARY KEY)")
-    connection.executemany("INSERT OR IGNORE INTO temp.todo VALUES (?)", [(row_id,) for row_id in row_ids])
-
-
-def pending_page(
-    connection: sqlite3.Connection, generation: int, after: int, size: int, *, only_requeued: bool
-) -> list[Columns]:
-    """Rows in input order that do not stand, as `restored_row` takes them."""
-    todo = "JOIN temp.todo USING (row_id)" if only_requeued else ""
-    query = (
-        "SELECT r.row_id, r.content, r.equal_before, r.id, r.place, r.document, r.failure, r.fields, p.ordinal "  # noqa: S608 - constants
-        f"FROM places p JOIN rows r USING (row_id) {todo} WHERE p.generation = ? AND p.ordinal > ? "
-        "AND NOT EXISTS (SELECT 1 FROM standing s WHERE s.row_id = p.row_id) ORDER BY p.ordinal LIMIT ?"
-    )
-    return connection.execute(query, (generation, after, size)).fetchall()
-
-
 # --- outcomes and replies
 
 _PUT_ANSWER = """
@@ -235,7 +143,7 @@ INSERT INTO answers (row_id, chain_id, sample, done, reply_key, kind, message, a
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (row_id, chain_id, sample) DO UPDATE SET done = excluded.done, reply_key = excluded.reply_key,
     kind = excluded.kind, message = excluded.message, account = excluded.account,
-    finished_at = excluded.finished_at, output = excluded.output
+    finished_at = excluded.finished_at, output = excluded.output, asked_anew = 0
 WHERE excluded.done OR NOT answers.done
 """
 
@@ -254,8 +162,9 @@ def outcome_columns(outcome: Outcome, chain_id: int) -> Columns:
 def insert_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
     """Store outcomes and let them stand; the next free number."""
     connection.executemany(_PUT_ANSWER, columns)
+    standing.lose_answers(connection, [row[0] for row in columns if not row[3]])
     numbered = [(row[0], row[1], row[2], next_seq + index) for index, row in enumerate(columns)]
-    connection.executemany("INSERT OR REPLACE INTO standing VALUES (?, ?, ?, ?)", numbered)
+    connection.executemany(standing.LET_STAND, numbered)
     return next_seq + len(columns)
 
 
@@ -339,7 +248,7 @@ def take_in(connection: sqlite3.Connection, lines: Iterable[Json]) -> int:
         if what == "reply":
             insert_reply(connection, columns)
         else:
-            insert_outcomes(connection, [columns], 1 + last_seq(connection))
+            insert_outcomes(connection, [columns], 1 + standing.last_seq(connection))
         count += 1
     connection.execute("COMMIT")
     connection.execute("PRAGMA synchronous=NORMAL")
@@ -349,18 +258,20 @@ def take_in(connection: sqlite3.Connection, lines: Iterable[Json]) -> int:
 # --- projections
 
 
-def load_projection(connection: sqlite3.Connection, view: View, options: str) -> tuple[int, str | None, bool]:
-    """(position, sink's state, stale) of a projection, which is noted with these options; other ones make it stale."""
+def load_projection(
+    connection: sqlite3.Connection, view: View, options: str
+) -> tuple[int, str | None, bool, str | None]:
+    """(position, sink's state, stale, boot) of a projection, noted with these options; other ones make it stale."""
     connection.execute(
-        "INSERT INTO projections VALUES (?, 0, NULL, ?, ?, ?, ?, 0, 0, 0) ON CONFLICT (name) DO UPDATE SET "
+        "INSERT INTO projections VALUES (?, 0, NULL, ?, ?, ?, ?, 0, 0, 0, NULL) ON CONFLICT (name) DO UPDATE SET "
         "changes = changes + (options <> excluded.options), options = excluded.options, "
         "shows_done = excluded.shows_done, shows_failed = excluded.shows_failed, by_input = excluded.by_input",
         (view.name, options, view.done, view.failed, view.order is Order.INPUT),
     )
-    position, state, stale = connection.execute(
-        "SELECT position, state, changes > rebuilt FROM projections WHERE name = ?", (view.name,)
+    position, state, stale, boot = connection.execute(
+        "SELECT position, state, changes > rebuilt, boot FROM projections WHERE name = ?", (view.name,)
     ).fetchone()
-    return position, state, bool(stale)
+    return position, state, bool(stale), boot
 
 
 def projection_is_stale(connection: sqlite3.Connection, name: str) -> bool:
@@ -369,7 +280,7 @@ def projection_is_stale(connection: sqlite3.Connection, name: str) -> bool:
     return bool(found and found[0])
 
 
-def save_projection(connection: sqlite3.Connection, name: str, position: int, state: str) -> None:
+def save_projection(connection: sqlite3.Connection, name: str, position: int, state: str, boot: str) -> None:
     """Note how far a projection has come.
 
     A negative position stands before a rebuild, or says that the next start has to make one; what changed up to then is
@@ -379,4 +290,6 @@ def save_projection(connection: sqlite3.Connection, name: str, position: int, st
         connection.execute("UPDATE projections SET rebuilding = changes WHERE name = ?", (name,))
     else:
         connection.execute("UPDATE projections SET rebuilt = rebuilding WHERE name = ? AND position < 0", (name,))
-    connection.execute("UPDATE projections SET position = ?, state = ? WHERE name = ?", (position, state, name))
+    connection.execute(
+        "UPDATE projections SET position = ?, state = ?, boot = ? WHERE name = ?", (position, state, boot, name)
+    )

@@ -1,15 +1,17 @@
 """Placing the input: which row stands at which ordinal, and which of them are answered already.
 
 Two ways give the same result. As long as the input agrees with what was read last time, items are compared with the old
-places in order, which reads the store front to back and writes nothing. From the first difference on each item is looked
-up by its content, and a new generation of places is written.
+places in order, which reads the store front to back and writes nothing. From the first difference on (another content, another
+id) each item is looked up by its content, and a new generation of places is written.
 
 Runs on the writer thread, inside its transactions.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -18,38 +20,63 @@ from lcbatch import jsontext
 from lcbatch.errors import TRANSIENT, Failure, Kind
 from lcbatch.ports import Keyed, Placed, State
 from lcbatch.records import Document, Row
+from lcbatch.store import standing
 
-_PREFIX = """
-SELECT r.row_id, r.content, r.equal_before, r.whole, s.chain_id, a.done, a.kind
-FROM places p JOIN rows r USING (row_id) LEFT JOIN standing s USING (row_id)
+_FOUND = """
+r.row_id, r.content, r.equal_before, r.whole, r.id, r.place, r.twin, s.chain_id, a.done, a.kind
+"""
+
+_AS_IT_STANDS = """
+LEFT JOIN standing s ON s.row_id = r.row_id AND NOT s.again
 LEFT JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
+"""
+
+_PREFIX = f"""
+SELECT {_FOUND} FROM places p JOIN rows r USING (row_id) {_AS_IT_STANDS}
 WHERE p.generation = ? AND p.ordinal >= ? ORDER BY p.ordinal LIMIT ?
-"""
+"""  # noqa: S608 - constants
 
-_BY_CONTENT = """
-SELECT r.row_id, r.content, r.equal_before, r.whole, s.chain_id, a.done, a.kind
-FROM rows r LEFT JOIN standing s USING (row_id)
-LEFT JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
-WHERE r.content = ? AND r.equal_before = ?
-"""
+_BY_CONTENT = f"SELECT {_FOUND} FROM rows r {_AS_IT_STANDS} WHERE r.content = ? AND r.equal_before = ?"  # noqa: S608
 
 _GONE = """
-SELECT row_id, id, coalesce(id IN (
-    SELECT r.id FROM places JOIN rows r USING (row_id) WHERE generation = :new AND ordinal < :size
-    AND row_id NOT IN (SELECT row_id FROM places WHERE generation = :old)
-), 0)
+SELECT row_id, id, again OR chain_id NOT IN (SELECT other_id FROM accepts WHERE accepts.chain_id = :chain), successor
 FROM standing JOIN rows USING (row_id)
+LEFT JOIN (
+    SELECT row_id, successor FROM edited
+    WHERE successor IN (SELECT row_id FROM places WHERE generation = :new AND ordinal < :size)
+) USING (row_id)
 WHERE row_id NOT IN (SELECT row_id FROM places WHERE generation = :new AND ordinal < :size)
+ORDER BY row_id
 """
+
+_OF_THESE_IDS = """
+SELECT id, row_id, row_id NOT IN (SELECT row_id FROM places WHERE generation = :old AND ordinal < :old_size)
+FROM places JOIN rows USING (row_id)
+WHERE generation = :new AND ordinal < :size AND id IN (SELECT value FROM json_each(:ids)) ORDER BY ordinal
+"""
+
+_LIKE_OURS = re.compile(r"row-[0-9]+")
+"""An id that could be the name of a row without one (standing.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A row that stands in the output and is no longer in the input; `edited` when a new row has its id."""
+    """A row that stands in the output and is no longer in the input.
+
+    `successor` is the new row that has its id: it was edited. `namesake` says that another row of its id is still there.
+    `stale` says that what stands is of a chain that no longer counts. `stays` is for the plan to say.
+    """
 
     row_id: int
     id: str | None
-    edited: bool
+    successor: int | None = None
+    namesake: bool = False
+    stale: bool = False
+    stays: bool = False
+
+    @property
+    def edited(self) -> bool:
+        return self.successor is not None
 
 
 @dataclass(slots=True)
@@ -58,9 +85,16 @@ class _Found:
     content: bytes
     equal_before: int
     whole: bytes
-    chain_id: int | None
-    done: int | None
-    kind: str | None
+    id: str | None
+    place: str
+    twin: int
+    chain_id: int | None = None
+    done: int | None = None
+    kind: str | None = None
+
+    def is_that_of(self, keyed: Keyed) -> bool:
+        """Whether it needs no look-up: the number among equal ones, and among those of its id, stay as they are too."""
+        return self.content == keyed.content and self.id == keyed.item.id
 
 
 class Placing:
@@ -74,14 +108,17 @@ class Placing:
         self._old_size = 0
         self._diverged = False
         self._known_rows = 0
+        self._accepted: frozenset[int] = frozenset()
+        self._edited = False
         self.ordinal = 0
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Start at the input's beginning. Leftovers of a reading that was cut short are swept away."""
-        connection.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS seen (content BLOB PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID"
-        )
-        connection.execute("DELETE FROM temp.seen")
+        for table, key in (("seen", "content BLOB"), ("labels", "id TEXT")):
+            connection.execute(
+                f"CREATE TEMP TABLE IF NOT EXISTS {table} ({key} PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID"
+            )
+            connection.execute(f"DELETE FROM temp.{table}")  # noqa: S608 - a constant
         self._old_generation = int(connection.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()[0])
         self.generation = self._old_generation
         connection.execute("DELETE FROM places WHERE generation <> ?", (self._old_generation,))
@@ -89,6 +126,9 @@ class Placing:
             "SELECT coalesce(max(ordinal) + 1, 0) FROM places WHERE generation = ?", (self._old_generation,)
         ).fetchone()[0]
         self._known_rows = connection.execute("SELECT coalesce(max(row_id), 0) FROM rows").fetchone()[0]
+        accepted = connection.execute("SELECT other_id FROM accepts WHERE chain_id = ?", (self._chain_id,))
+        self._accepted = frozenset(other_id for (other_id,) in accepted)
+        self._edited = connection.execute("SELECT 1 FROM edited LIMIT 1").fetchone() is not None
         self._diverged = False
         self.ordinal = 0
 
@@ -97,23 +137,43 @@ class Placing:
         placed: list[Placed] = []
         if not self._diverged:
             for keyed, found in zip(batch, self._old_places(connection, len(batch)), strict=False):
-                if keyed.content != found.content:
+                if not found.is_that_of(keyed):
                     break
-                placed.append(self._settle(connection, keyed, found))
+                placed.append(self._settle(connection, keyed, found, found.twin))
             if len(placed) < len(batch):
                 self._diverge(connection)
-        for keyed in batch[len(placed) :]:
-            found = self._look_up(connection, keyed)
+        rest = batch[len(placed) :]
+        for keyed, twin in zip(rest, _twins(connection, rest), strict=True):
+            found = self._look_up(connection, keyed, twin)
             connection.execute(
                 "INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (self.generation, self.ordinal, found.row_id)
             )
-            placed.append(self._settle(connection, keyed, found))
+            placed.append(self._settle(connection, keyed, found, twin))
         return placed
 
     def gone(self, connection: sqlite3.Connection) -> list[Gone]:
         """What stands in the output and is no longer in the input. Only true at the input's end."""
-        bounds = {"new": self.generation, "old": self._old_generation, "size": self.ordinal}
-        return [Gone(row_id, label, bool(edited)) for row_id, label, edited in connection.execute(_GONE, bounds)]
+        bounds = {
+            "new": self.generation,
+            "size": self.ordinal,
+            "old": self._old_generation,
+            "old_size": self._old_size,
+            "chain": self._chain_id,
+        }
+        found = connection.execute(_GONE, bounds).fetchall()
+        ids = {label for _, label, _, successor in found if label is not None and successor is None}
+        taken = {successor for *_, successor in found}
+        here: dict[str, deque[int]] = defaultdict(deque)
+        if ids:
+            wanted = {**bounds, "ids": jsontext.dumps(sorted(ids))}
+            for label, row_id, is_new in connection.execute(_OF_THESE_IDS, wanted):
+                here[label] += [row_id] if is_new and row_id not in taken else []
+        gone = []
+        for row_id, label, stale, known in found:
+            # One for one: of four rows with an id two of which are gone, and one is new, one was edited.
+            successor = here[label].popleft() if known is None and here.get(label) else known
+            gone.append(Gone(row_id, label, successor, namesake=label in here, stale=bool(stale)))
+        return gone
 
     def finish(self, connection: sqlite3.Connection) -> None:
         """The input was read to its end: this reading is the one that counts from now on."""
@@ -130,11 +190,12 @@ class Placing:
     def _diverge(self, connection: sqlite3.Connection) -> None:
         """From here on the input is another than last time; rows appended to it stay in the old generation."""
         self._diverged = True
-        connection.execute(
-            "INSERT INTO temp.seen SELECT content, count(*) FROM places JOIN rows USING (row_id) \
-             WHERE generation = ? AND ordinal < ? GROUP BY content",
-            (self._old_generation, self.ordinal),
-        )
+        for table, key in (("seen", "content"), ("labels", "id")):
+            connection.execute(
+                f"INSERT INTO temp.{table} SELECT {key}, count(*) FROM places JOIN rows USING (row_id) "  # noqa: S608
+                f"WHERE generation = ? AND ordinal < ? AND {key} IS NOT NULL GROUP BY {key}",
+                (self._old_generation, self.ordinal),
+            )
         if self.ordinal == self._old_size:
             _mark_behind_kept(connection, self._old_generation)
             return
@@ -145,38 +206,33 @@ class Placing:
             (self.generation, self._old_generation, self.ordinal),
         )
 
-    def _look_up(self, connection: sqlite3.Connection, keyed: Keyed) -> _Found:
-        times = connection.execute(
-            "INSERT INTO temp.seen VALUES (?, 1) ON CONFLICT (content) DO UPDATE SET times = times + 1 RETURNING times",
-            (keyed.content,),
-        ).fetchone()[0]
-        columns = connection.execute(_BY_CONTENT, (keyed.content, times - 1)).fetchone()
-        return _Found(*columns) if columns is not None else self._insert(connection, keyed, times - 1)
+    def _look_up(self, connection: sqlite3.Connection, keyed: Keyed, twin: int) -> _Found:
+        equal_before = connection.execute(_SEEN_AGAIN, (keyed.content,)).fetchone()[0] - 1
+        columns = connection.execute(_BY_CONTENT, (keyed.content, equal_before)).fetchone()
+        return _Found(*columns) if columns is not None else self._insert(connection, keyed, equal_before, twin)
 
     @staticmethod
-    def _insert(connection: sqlite3.Connection, keyed: Keyed, equal_before: int) -> _Found:
+    def _insert(connection: sqlite3.Connection, keyed: Keyed, equal_before: int, twin: int) -> _Found:
         row_id = connection.execute(
-            "INSERT INTO rows (content, equal_before, whole, id, place, document, failure, fields) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (keyed.content, equal_before, keyed.whole, *_columns(keyed)),
+            "INSERT INTO rows (content, equal_before, whole, id, place, document, failure, fields, twin) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (keyed.content, equal_before, keyed.whole, *_columns(keyed), twin),
         ).lastrowid
-        return _Found(row_id or 0, keyed.content, equal_before, keyed.whole, None, None, None)
+        return _Found(row_id or 0, keyed.content, equal_before, keyed.whole, keyed.item.id, keyed.item.place, twin)
 
-    def _settle(self, connection: sqlite3.Connection, keyed: Keyed, found: _Found) -> Placed:
+    def _settle(self, connection: sqlite3.Connection, keyed: Keyed, found: _Found, twin: int) -> Placed:
         """Bring the row up to date, let an answer stand for it where there is one, and say how it stands."""
         ordinal = self.ordinal
         self.ordinal += 1
-        if found.whole != keyed.whole:
-            connection.execute(
-                "INSERT OR IGNORE INTO departed SELECT id FROM rows WHERE row_id = ? AND id IS NOT NULL AND id IS NOT ?",
-                (found.row_id, keyed.item.id),
-            )
-            connection.execute(
-                "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = ? WHERE row_id = ?",
-                (keyed.whole, *_columns(keyed), found.row_id),
-            )
-            if found.done is not None:
-                _mark_edited(connection, done=bool(found.done))
+        # Of an answered row nobody is told where it stood, and in an input that grew at its top all have moved.
+        moved = not found.done and found.place != keyed.item.place
+        if found.whole != keyed.whole or found.twin != twin or moved:
+            _update(connection, keyed, found, twin)
+        if self._edited:
+            connection.execute("DELETE FROM edited WHERE row_id = ?", (found.row_id,))
+        if found.chain_id is not None and found.chain_id not in self._accepted:
+            standing.reopen(connection, found.row_id)
+            found.chain_id = found.done = found.kind = None
         if not found.done and found.row_id <= self._known_rows:
             self._recall(connection, found)
         if found.done:
@@ -184,7 +240,7 @@ class Placing:
         if found.done == 0 and found.kind not in TRANSIENT:
             return Placed(State.FAILED_BEFORE, None)
         if found.done == 0:
-            unsettle(connection, found.row_id)
+            standing.reopen(connection, found.row_id)
         return Placed(State.PENDING, _row(keyed, found, ordinal))
 
     def _recall(self, connection: sqlite3.Connection, found: _Found) -> None:
@@ -200,12 +256,47 @@ class Placing:
         ).fetchone()
         if answer is None or (found.done is not None and not answer[2]):
             return
-        unsettle(connection, found.row_id)
+        standing.reopen(connection, found.row_id)
         found.chain_id, sample, found.done, found.kind = answer
-        connection.execute(
-            "INSERT INTO standing VALUES (?, ?, ?, ?)", (found.row_id, found.chain_id, sample, self.next_seq)
-        )
+        if not found.done:
+            standing.lose_answers(connection, [found.row_id])
+        connection.execute(standing.LET_STAND, (found.row_id, found.chain_id, sample, self.next_seq))
         self.next_seq += 1
+
+
+_SEEN_AGAIN = """
+INSERT INTO temp.seen VALUES (?, 1) ON CONFLICT (content) DO UPDATE SET times = times + 1 RETURNING times
+"""
+
+
+def _twins(connection: sqlite3.Connection, batch: Sequence[Keyed]) -> list[int]:
+    """Of each item, how many of its id came before it. All of a batch at once: one by one it took a third of placing."""
+    labels = {keyed.item.id for keyed in batch}
+    known = jsontext.dumps(sorted(label for label in labels if label is not None))
+    query = "SELECT id, times FROM temp.labels WHERE id IN (SELECT value FROM json_each(?))"
+    times: dict[str | None, int] = dict(connection.execute(query, (known,)))
+    twins = []
+    for keyed in batch:
+        label = keyed.item.id
+        before = times.get(label, 0)
+        if label is not None:
+            times[label] = before + 1
+            before += _LIKE_OURS.fullmatch(label) is not None
+        twins.append(before)
+    connection.executemany("INSERT OR REPLACE INTO temp.labels VALUES (?, ?)", times.items())
+    return twins
+
+
+def _update(connection: sqlite3.Connection, keyed: Keyed, found: _Found, twin: int) -> None:
+    """Write down what changed of a row beside its content; outputs that show it have to be written anew."""
+    if found.id != keyed.item.id or found.twin != twin:
+        standing.was_called(connection, found.row_id)
+    connection.execute(
+        "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = ?, twin = ? WHERE row_id = ?",
+        (keyed.whole, *_columns(keyed), twin, found.row_id),
+    )
+    if found.done is not None:
+        _mark_edited(connection, done=bool(found.done))
 
 
 def _mark_edited(connection: sqlite3.Connection, *, done: bool) -> None:
@@ -225,12 +316,6 @@ def _mark_behind_kept(connection: sqlite3.Connection, generation: int) -> None:
         "AND EXISTS (SELECT 1 FROM standing WHERE row_id NOT IN (SELECT row_id FROM places WHERE generation = ?))"
     )
     connection.execute(query, (generation,))
-
-
-def unsettle(connection: sqlite3.Connection, row_id: int) -> None:
-    """A failed row is to be run again: it stands no longer. Its answer may come behind what an ordered output has shown."""
-    if connection.execute("DELETE FROM standing WHERE row_id = ?", (row_id,)).rowcount:
-        connection.execute("UPDATE projections SET changes = changes + 1 WHERE shows_failed OR by_input")
 
 
 def _columns(keyed: Keyed) -> tuple[str | None, str, str | None, str | None, str]:

@@ -6,7 +6,7 @@ Every query takes one page and ends, so that no reader holds the write-ahead log
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -14,7 +14,7 @@ from typing import Any
 
 from lcbatch import jsontext
 from lcbatch.ports import Entry, Order, View
-from lcbatch.records import Json
+from lcbatch.records import Fields, Json, Usage
 from lcbatch.store.answers import paid
 from lcbatch.store.schema import verdict
 
@@ -22,61 +22,92 @@ _PAGE = 500
 
 _ENTRY = """
 s.seq, {ordinal}, r.row_id, r.id, r.place, r.fields, r.document IS NOT NULL,
-CASE WHEN a.done THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account
+CASE WHEN a.done THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account, {twin}
 """
 
 _JOINS = """
-JOIN rows r ON r.row_id = s.row_id
-JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
+{join} rows r ON r.row_id = s.row_id
+{join} answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
 LEFT JOIN replies q ON q.row_id = a.row_id AND q.request_key = a.reply_key
 """
 
-_BY_SEQ = f"SELECT {_ENTRY.format(ordinal='-1')} FROM standing s {_JOINS} WHERE s.seq > ? ORDER BY s.seq LIMIT ?"  # noqa: S608 - constants
+_TWINS_SINCE = 3
+"""The first format that has them."""
 
-_BY_ORDINAL = (
-    f"SELECT {_ENTRY.format(ordinal='p.ordinal')} FROM places p LEFT JOIN standing s ON s.row_id = p.row_id "  # noqa: S608 - constants
-    f"{_JOINS.replace('JOIN', 'LEFT JOIN').replace('LEFT LEFT', 'LEFT')} "
-    "WHERE p.generation = ? AND p.ordinal >= ? ORDER BY p.ordinal LIMIT ?"
-)
 
-_WITHOUT_PLACE = (
-    f"SELECT {_ENTRY.format(ordinal='-1')} FROM standing s {_JOINS} WHERE s.seq > ? "  # noqa: S608 - constants
-    "AND s.row_id NOT IN (SELECT row_id FROM places WHERE generation = ?) ORDER BY s.seq LIMIT ?"
-)
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """Pages of entries; the last parameter of each is the page's size."""
+
+    by_seq: str
+    by_ordinal: str
+    without_place: str
+    any_without_place: str
+
+    @classmethod
+    def over(cls, version: int, *, visible: str) -> _Queries:
+        """Queries over a store of this format, which an export may be older than; `visible` is a condition on `standing s`."""
+        twin = "r.twin" if version >= _TWINS_SINCE else "0"
+        entry, joins = _ENTRY.format(ordinal="-1", twin=twin), _JOINS.format(join="JOIN")
+        unplaced = f"{visible} AND s.row_id NOT IN (SELECT row_id FROM places WHERE generation = ?)"  # noqa: S608 - constants
+        return cls(
+            by_seq=f"SELECT {entry} FROM standing s {joins} WHERE s.seq > ? AND {visible} ORDER BY s.seq LIMIT ?",  # noqa: S608
+            by_ordinal=f"SELECT {_ENTRY.format(ordinal='p.ordinal', twin=twin)} FROM places p "  # noqa: S608
+            f"LEFT JOIN standing s ON s.row_id = p.row_id AND {visible} {_JOINS.format(join='LEFT JOIN')}"
+            "WHERE p.generation = ? AND p.ordinal >= ? ORDER BY p.ordinal LIMIT ?",
+            without_place=f"SELECT {entry} FROM standing s {joins} "  # noqa: S608
+            f"WHERE s.seq > ? AND {unplaced} ORDER BY s.seq LIMIT ?",
+            any_without_place=f"SELECT 1 FROM standing s WHERE {unplaced} LIMIT ?",  # noqa: S608
+        )
 
 
 class Views:
     """Entries of the rows that stand, over one connection. Each projector comes with its own thread.
 
-    One query runs at a time: Python keeps one prepared statement a text, and two threads would share it.
+    `without_reopened` leaves out what the run under way asks again. One query runs at a time: Python keeps one prepared
+    statement a text, and two threads would share it.
     """
 
-    def __init__(self, connection: sqlite3.Connection, generation: Callable[[], int]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, generation: Callable[[], int], *, without_reopened: bool = False
+    ) -> None:
         self._connection = connection
         self._generation = generation
-        self._reached: dict[str, tuple[int, int]] = {}
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        self._queries = _Queries.over(version, visible="NOT s.again" if without_reopened else "1")
+        self._looked: dict[View, tuple[int, int]] = {}
         self._turn = Lock()
         self._path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
 
     def after(self, view: View, after: int) -> Iterator[list[Entry]]:
-        """Groups after a position, as ports.Projectable says."""
+        """Groups after a position, as ports.Projectable says.
+
+        How far a view has looked is remembered: rows that it does not show do not move its position, and none is read again.
+        """
+        known, looked = self._looked.get(view, (after, after))
+        at = max(looked, after) if known == after else after
         if view.order is Order.FINISHED:
-            yield from self._by_seq(view, after)
+            yield from self._by_seq(view, after, at)
         else:
-            yield from self._by_ordinal(view, after)
+            yield from self._by_ordinal(view, after, at)
 
     def all(self, view: View) -> Iterator[Entry]:
         """Everything that stands and is shown; what has no place in the input comes last."""
-        if view.order is Order.FINISHED:
-            for group in self._by_seq(view, 0):
-                yield from group
-            return
+        by_seq, between = self._queries.by_seq, tuple[int, ...]()
+        if view.order is Order.INPUT:
+            after = 0
+            while page := self._fetch(self._queries.by_ordinal, (self._generation(), after, _PAGE)):
+                yield from (_entry(columns) for columns in page if _shown(columns, view))
+                after += len(page)
+            by_seq, between = self._queries.without_place, (self._generation(),)
         after = 0
-        while page := self._fetch(_BY_ORDINAL, (self._generation(), after, _PAGE)):
+        while page := self._fetch(by_seq, (after, *between, _PAGE)):
             yield from (_entry(columns) for columns in page if _shown(columns, view))
-            after += len(page)
-        for page in self._pages(lambda seq: (_WITHOUT_PLACE, (seq, self._generation(), _PAGE))):
-            yield from (_entry(columns) for columns in page if _shown(columns, view))
+            after = page[-1][0]
+
+    def has_unplaced(self) -> bool:
+        """Whether rows stand that are not in the input any more."""
+        return bool(self._fetch(self._queries.any_without_place, (self._generation(), 1)))
 
     def _fetch(self, query: str, arguments: tuple[int, ...]) -> list[tuple[Any, ...]]:
         try:
@@ -85,30 +116,25 @@ class Views:
         except sqlite3.DatabaseError as error:
             raise verdict(self._path, error) from error
 
-    def _by_seq(self, view: View, after: int) -> Iterator[list[Entry]]:
-        for page in self._pages(lambda seq: (_BY_SEQ, (seq, _PAGE)), after):
-            if entries := [_entry(columns) for columns in page if _shown(columns, view)]:
+    def _by_seq(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
+        while page := self._fetch(self._queries.by_seq, (at, _PAGE)):
+            entries = [_entry(columns) for columns in page if _shown(columns, view)]
+            at = page[-1][0]
+            after = entries[-1].seq if entries else after
+            self._looked[view] = (after, at)
+            if entries:
                 yield entries
 
-    def _pages(
-        self, query: Callable[[int], tuple[str, tuple[int, ...]]], after: int = 0
-    ) -> Iterator[list[tuple[Any, ...]]]:
-        while page := self._fetch(*query(after)):
-            yield page
-            after = page[-1][0]
-
-    def _by_ordinal(self, view: View, after: int) -> Iterator[list[Entry]]:
-        """Up to the first row that does not stand. Rows that are not shown are remembered, so that none is read again."""
-        position, reached = self._reached.get(view.name, (-1, after))
-        at = max(reached, after) if position == after else after
-        while page := self._fetch(_BY_ORDINAL, (self._generation(), at, _PAGE)):
+    def _by_ordinal(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
+        """Up to the first row that does not stand."""
+        while page := self._fetch(self._queries.by_ordinal, (self._generation(), at, _PAGE)):
             standing = [columns for columns in page if columns[0] is not None]
             gap = next((index for index, columns in enumerate(page) if columns[0] is None), None)
             entries = [_entry(columns) for columns in standing[:gap] if _shown(columns, view)]
             at += len(page) if gap is None else gap
-            self._reached[view.name] = (entries[-1].ordinal + 1 if entries else after, at)
+            after = entries[-1].ordinal + 1 if entries else after
+            self._looked[view] = (after, at)
             if entries:
-                after = entries[-1].ordinal + 1
                 yield entries
             if gap is not None:
                 return
@@ -121,11 +147,11 @@ def _shown(columns: tuple[Any, ...], view: View) -> bool:
 
 
 def _entry(columns: tuple[Any, ...]) -> Entry:
-    seq, ordinal, row_id, label, place, fields, is_document, output, done, kind, message, account = columns
+    seq, ordinal, row_id, label, place, fields, is_document, output, done, kind, message, account, twin = columns
     return Entry(
         seq=seq,
         ordinal=ordinal,
-        id=label if label is not None else str(row_id),
+        id=label if label is not None else f"row-{row_id}",
         place=place,
         fields=fields,
         is_document=bool(is_document),
@@ -133,12 +159,13 @@ def _entry(columns: tuple[Any, ...]) -> Entry:
         kind=kind,
         message=jsontext.loads(message) if not done and message is not None else None,
         meta=jsontext.loads(account),
+        twin=twin,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How an output stands. `left` counts placed rows without an answer; `kinds` failed rows by kind."""
+    """How an output stands. `left` counts placed rows that the output's chain has not ended; `kinds` failed rows by kind."""
 
     rows: int
     done: int
@@ -163,34 +190,42 @@ class LastRun:
     figures: Json = None
 
 
+_LAST_READING = "SELECT row_id FROM places WHERE generation = (SELECT max(generation) FROM places)"
+
+_ENDED = f"""
+SELECT a.done, a.kind, s.chain_id NOT IN (
+    SELECT other_id FROM accepts WHERE chain_id = (SELECT value FROM meta WHERE name = 'chain')
+) AND s.row_id IN ({_LAST_READING}), count(*), sum(json_extract(a.account, '$.prompt_tokens')),
+sum(json_extract(a.account, '$.completion_tokens')), sum(json_extract(a.account, '$.cost_usd'))
+FROM standing s JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
+GROUP BY 1, 2, 3
+"""  # noqa: S608 - constants
+
+
 def standing(connection: sqlite3.Connection) -> Standing:
     """Count what stands. One pass over the rows."""
     kinds: dict[str, int] = {}
-    done = 0
+    done = left = 0
     totals = [0, 0, 0.0]
-    query = (
-        "SELECT a.done, a.kind, count(*), sum(json_extract(a.account, '$.prompt_tokens')), "
-        "sum(json_extract(a.account, '$.completion_tokens')), sum(json_extract(a.account, '$.cost_usd')) "
-        "FROM standing s JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample "
-        "GROUP BY a.done, a.kind"
-    )
-    for is_done, kind, count, *sums in connection.execute(query):
+    for is_done, kind, stale, count, *sums in connection.execute(_ENDED):
         totals = [total + (part or 0) for total, part in zip(totals, sums, strict=True)]
-        if is_done:
+        if stale:
+            left += count  # what another chain said of a row stands only until this one has been asked
+        elif is_done:
             done += count
         else:
             kinds[kind] = count
     placed, without = connection.execute(
-        "SELECT count(*), count(*) - count(s.row_id) FROM places p LEFT JOIN standing s USING (row_id) "
-        "WHERE p.generation = (SELECT max(generation) FROM places)"
+        f"SELECT count(*), count(*) - count(s.row_id) FROM ({_LAST_READING}) LEFT JOIN standing s USING (row_id)"  # noqa: S608
     ).fetchone()
     failed = sum(kinds.values())
+    left += without
     spent, _ = paid(connection)
     return Standing(
-        rows=max(placed, done + failed + without),
+        rows=max(placed, done + failed + left),
         done=done,
         failed=failed,
-        left=without,
+        left=left,
         kinds=kinds,
         prompt_tokens=int(totals[0]),
         completion_tokens=int(totals[1]),
@@ -212,3 +247,72 @@ def last_run(connection: sqlite3.Connection) -> LastRun | None:
 def generation(connection: sqlite3.Connection) -> int:
     """The reading of the input that counts."""
     return int(connection.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()[0])
+
+
+@dataclass(frozen=True, slots=True)
+class PastRow:
+    """What an answered row took. `replies` are (answer tokens, seconds) of its calls.
+
+    `fields` and `document_bytes` are of rows that the very same chain answered, from which its requests can be made again.
+    """
+
+    usage: Usage
+    cost_usd: float | None
+    calls: int
+    replies: tuple[tuple[int, float], ...]
+    fields: Fields | None = None
+    document_bytes: int | None = None
+
+
+_PAST = """
+SELECT a.row_id, a.chain_id, a.account, r.fields, json_extract(r.document, '$[2]')
+FROM answers a JOIN rows r USING (row_id) WHERE a.done AND a.chain_id IN (SELECT value FROM json_each(?))
+ORDER BY a.rowid DESC LIMIT ?
+"""
+
+
+def past_rows(connection: sqlite3.Connection, identity: Mapping[str, Json], most: int) -> list[PastRow]:
+    """The latest answered rows of this model (of a user's own chain: of that chain), newest first.
+
+    `identity` is the chain's, as the store keeps it.
+    """
+    ours = jsontext.loads(jsontext.canonical(identity))
+    chains = {
+        chain_id: jsontext.loads(text) for chain_id, text in connection.execute("SELECT chain_id, identity FROM chains")
+    }
+    alike = [chain_id for chain_id, theirs in chains.items() if _same_model(theirs, ours)]
+    found = []
+    for row_id, chain_id, text, fields, size in connection.execute(_PAST, (jsontext.dumps(alike), most)).fetchall():
+        account = jsontext.loads(text)
+        bodies = connection.execute("SELECT body FROM replies WHERE row_id = ? AND NOT superseded", (row_id,))
+        replies = [jsontext.loads(body) for (body,) in bodies]
+        same = chains[chain_id] == ours
+        found.append(
+            PastRow(
+                usage=Usage(account["prompt_tokens"], account["completion_tokens"]),
+                cost_usd=account["cost_usd"],
+                calls=account["calls"],
+                replies=tuple((reply["usage"][1], reply["latency_s"]) for reply in replies),
+                fields=jsontext.loads(fields) if same and size is None else None,
+                document_bytes=size if same else None,
+            )
+        )
+    return found
+
+
+def _same_model(theirs: Mapping[str, Json], ours: Mapping[str, Json]) -> bool:
+    if ours.get("model") is None:
+        return bool(theirs.get("chain") == ours.get("chain"))
+    return bool(theirs.get("model") == ours.get("model"))
+
+
+ANSWERED, FAILED = 1, 2
+
+
+def how_rows_ended(connection: sqlite3.Connection) -> bytearray:
+    """By row number: ANSWERED and FAILED, or both, under whatever chain; 0 for one that never ended. A byte a row."""
+    highest = connection.execute("SELECT coalesce(max(row_id), 0) FROM answers").fetchone()[0]
+    ended = bytearray(highest + 1)
+    for row_id, done in connection.execute("SELECT row_id, done FROM answers"):
+        ended[row_id] |= ANSWERED if done else FAILED
+    return ended

@@ -6,15 +6,16 @@ import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lcbatch import jsontext
 from lcbatch.errors import CannotCreateOutput, Kind
-from lcbatch.ports import Entry, Keyed, Placed, View
+from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
 from lcbatch.records import Json, Outcome, Reply, Row
-from lcbatch.store import answers, reading
+from lcbatch.store import answers, reading, standing
 from lcbatch.store.boot import boot_id
-from lcbatch.store.placing import Gone, Placing, restored_row, unsettle
+from lcbatch.store.placing import Gone, Placing, restored_row
 from lcbatch.store.reserve import Reserve, rescued
 from lcbatch.store.schema import connect, verdict
 from lcbatch.store.writer import Writer
@@ -60,16 +61,14 @@ class RunStore:
     def __init__(self, path: Path, connection: sqlite3.Connection, reserve: Reserve) -> None:
         self.path = path
         self._reserve = reserve
-        self._chain_id = 0
+        self._chain_id = answers.output_chain(connection) or 0
         self.chain_fingerprint = b""
-        self._placing = Placing(0, 1 + answers.last_seq(connection), reading.generation(connection))
+        self._placing = Placing(0, 1 + standing.last_seq(connection), reading.generation(connection))
         self._first_new_row = 1 + answers.last_row(connection)
         self._run_id = 0
-        self.clean = answers.ended_cleanly(connection)
-        self.rebooted = answers.last_boot(connection) not in {None, boot_id()}
         self._reader = connect(path, read_only=True)
         self._view_reader = connect(path, read_only=True)
-        self._views = reading.Views(self._view_reader, lambda: self._placing.generation)
+        self._views = reading.Views(self._view_reader, lambda: self._placing.generation, without_reopened=True)
         self._writer = Writer(connection, path, reserve.write)
 
     @property
@@ -99,12 +98,17 @@ class RunStore:
             answered,
         )
 
-    async def adopt(self, lineage: Lineage, *, keep_answers: bool) -> None:
-        """From now on the output is made with this chain; `keep_answers` lets those of the last one count as its own."""
+    async def adopt(self, lineage: Lineage, *, keep_answers: bool, forget: bool = False) -> None:
+        """From now on the output is made with this chain; `keep_answers` lets those of the last one count as its own.
+
+        Otherwise every row is asked anew, and what stands is replaced by what comes; `forget` takes it away at once.
+        """
         self._answer_under(lineage)
         self._placing = Placing(lineage.chain_id, self._placing.next_seq, self._placing.generation)
         await self._writer.submit(
-            lambda connection: answers.adopt_chain(connection, lineage.chain_id, keep_answers=keep_answers)
+            lambda connection: answers.adopt_chain(
+                connection, lineage.chain_id, keep_answers=keep_answers, forget=forget
+            )
         )
 
     async def answer_with(self, lineage: Lineage) -> None:
@@ -175,65 +179,86 @@ class RunStore:
 
     async def failed_count(self) -> int:
         """Rows that stand failed."""
-        return await self._writer.submit(answers.failed_count)
+        return await self._writer.submit(standing.failed_count)
 
     async def standing_count(self) -> int:
         """Rows that stand in the output, done or failed."""
-        return await self._writer.submit(answers.standing_count)
+        return await self._writer.submit(standing.standing_count)
 
     async def all_stand(self) -> bool:
         """Whether every row of the input as it was read stands in the output, done or failed."""
-        return await self._writer.submit(lambda connection: answers.all_stand(connection, self._placing.generation))
+        return await self._writer.submit(lambda connection: standing.all_stand(connection, self._placing.generation))
 
-    async def end_placing(self, drop: Sequence[Gone]) -> None:
-        """The input was read to its end: its places count from now on, and `drop` leaves the output."""
+    async def end_placing(self, gone: Sequence[Gone]) -> None:
+        """The input was read to its end: its places count from now on, and what is `gone` leaves the output.
+
+        What was edited leaves once its successor stands; what is marked to stay is only given a name of its own, where
+        another row has its id.
+        """
 
         def work(connection: sqlite3.Connection) -> None:
-            answers.drop(connection, [row.row_id for row in drop])
+            standing.drop(connection, [row.row_id for row in gone if not row.stays and row.successor is None])
+            for row in gone:
+                if row.stays and row.namesake:
+                    standing.rename(connection, row.row_id, -row.row_id)
+            standing.succeed(connection, [(row.row_id, row.successor) for row in gone if row.successor is not None])
             self._placing.finish(connection)
 
         await self._writer.submit(work)
 
-    async def departed(self) -> list[str]:
-        """Ids of rows that left the output and are perhaps still in a sink."""
-        return await self._writer.submit(answers.departed)
+    async def settle(self) -> None:
+        """No more rows are asked in this run: what was to be asked again, and was not, stands as it did before.
+
+        Call it before the outputs are finished. A run that did not come to that is made up for when the store is opened.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._placing.next_seq = standing.settle(connection, self._placing.next_seq)
+
+        await self._writer.submit(work)
+
+    async def departed(self) -> list[Name]:
+        """Names of rows that left the output or lost their answer, and are perhaps still in a sink."""
+        return await self._writer.submit(standing.departed)
 
     async def forget_departed(self) -> None:
         """No sink holds them any more."""
-        await self._writer.submit(answers.forget_departed)
+        await self._writer.submit(standing.forget_departed)
 
     # --- rows from the store alone
 
     async def requeue(self, kinds: frozenset[Kind] | None) -> int:
         """Take failed rows (of these kinds) up again; their failed call is asked anew. Returns how many.
 
-        Those that an earlier retry took up and did not come to are among them; what it did ask is not asked again.
+        All that stand failed are chosen from, wherever the input's last reading came to. They stand so until something comes
+        of it: those that an earlier retry took up and did not come to are among them, and what it did ask is not asked again.
         """
 
         def work(connection: sqlite3.Connection) -> int:
-            left = answers.unsettled_rows(connection, self._placing.generation, kinds)
-            chosen = answers.failed_rows(connection, self._placing.generation, kinds)
+            chosen = standing.failed_rows(connection, kinds)
             for row_id, kind in chosen:
                 answers.supersede(connection, row_id, kind)
-                unsettle(connection, row_id)
-            answers.remember_todo(connection, [*left, *(row_id for row_id, _ in chosen)])
-            return len(left) + len(chosen)
+                standing.reopen(connection, row_id)
+            standing.remember_todo(connection, [row_id for row_id, _ in chosen])
+            return len(chosen)
 
         return await self._writer.submit(work)
 
     async def pending(self, *, only_requeued: bool = False) -> AsyncGenerator[list[Row]]:
-        """Placed rows that do not stand yet, in input order, a page at a time. What ends meanwhile is not repeated."""
+        """Placed rows that do not stand yet, or the requeued ones, in input order, a page at a time.
+
+        What ends meanwhile is not repeated.
+        """
+
+        def page(connection: sqlite3.Connection, after: int) -> list[standing.Columns]:
+            if only_requeued:
+                return standing.todo_page(connection, after, _PAGE)
+            return standing.pending_page(connection, self._placing.generation, after, _PAGE)
+
         after = -1
-        while True:
-            columns = await self._writer.submit(
-                lambda connection, after=after: answers.pending_page(  # type: ignore[misc]
-                    connection, self._placing.generation, after, _PAGE, only_requeued=only_requeued
-                )
-            )
-            if not columns:
-                return
+        while columns := await self._writer.submit(partial(page, after=after)):
             after = columns[-1][-1]
-            yield [restored_row(row) for row in columns]
+            yield [restored_row(row[:-1]) for row in columns]
 
     # --- answers
 
@@ -265,12 +290,13 @@ class RunStore:
     async def projection(self, view: View, options: Mapping[str, Json]) -> ProjectionState:
         """What was kept of this projection; other options than last time make it stale."""
         text = jsontext.canonical(options).decode()
-        position, state, stale = await self._writer.submit(
+        position, kept, stale, boot = await self._writer.submit(
             lambda connection: answers.load_projection(connection, view, text)
         )
-        return ProjectionState(
-            position, jsontext.loads(state) if state else None, stale or (self.rebooted and not self.clean)
-        )
+        state = jsontext.loads(kept) if kept else None
+        # Cut off, and the machine has started since: what was never synced may be anything.
+        torn = state is not None and not state.get(SETTLED) and boot not in {None, boot_id()}
+        return ProjectionState(position, state, stale or torn)
 
     async def is_stale(self, view: View) -> bool:
         """Whether something that the view showed has changed since its last rebuild."""
@@ -280,7 +306,7 @@ class RunStore:
         """Make everything before it, and this position, safe from power loss (after the sink's own sync)."""
         text = jsontext.dumps(state)
         await self._writer.submit(
-            lambda connection: answers.save_projection(connection, name, position, text), durable=True
+            lambda connection: answers.save_projection(connection, name, position, text, boot_id()), durable=True
         )
 
     def entries(self, view: View, after: int) -> Iterator[list[Entry]]:
@@ -290,6 +316,10 @@ class RunStore:
     def all_entries(self, view: View) -> Iterator[Entry]:
         """ports.Projectable: everything that stands."""
         return self._views.all(view)
+
+    def has_unplaced(self) -> bool:
+        """ports.Projectable: whether rows stand that have no place in the input."""
+        return self._views.has_unplaced()
 
     async def close(self) -> None:
         """Finish what waits and close, unless a write has failed: then nothing is touched."""
@@ -328,6 +358,9 @@ def _opened(path: Path) -> RunStore:
     try:
         answers.take_in(connection, rescued(reserve_path))
         reserve_path.unlink(missing_ok=True)
+        connection.execute("BEGIN IMMEDIATE")
+        standing.settle(connection, 1 + standing.last_seq(connection))
+        connection.execute("COMMIT")
         return RunStore(path, connection, Reserve(reserve_path))
     except (sqlite3.Error, OSError) as error:
         connection.close()

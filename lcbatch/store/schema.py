@@ -2,14 +2,20 @@
 
 chains      every chain ever used on this output, by the hash of its identity
 accepts     whose answers count as whose: a chain's own, those of `retry -m OTHER`, those kept by --on-change keep
-rows        every row ever seen, by content; a row keeps its number for good
+rows        every row ever seen, by content; a row keeps its number for good. `twin` counts the rows of the same id that came
+            before it in the input: only a folder's file names need it. One that stays although it is gone from the input
+            has its own negative number for it
 places      ordinal -> row, for the input as it was read; one generation a reading that differs from the last
-answers     how a row ended under a chain: one per (row, chain, sample); never deleted
+answers     how a row ended under a chain: one per (row, chain, sample); never deleted. `asked_anew`: a retry has superseded
+            the replies that led to this failure, and none that came later
 replies     single calls' answers, by request; never deleted, `superseded` once asked anew on purpose
-standing    which answer stands in the output for a row, numbered in the order in which they came to stand
-departed    ids of rows that left the output, until the sinks have taken them out
-projections how far each sink has come, and what it needs to find that place again; `changes` counts what happened to rows
-            that were shown already, `rebuilt` is that count at the last rebuild, `rebuilding` at the one under way
+standing    which answer stands in the output for a row, numbered in the order in which they came to stand. `again`: the run
+            under way asks for something better, and its outputs leave the row out until it comes, or until the run ends
+edited      rows that stand although the input has another row in their place: they leave once that one stands
+departed    names of rows that left the output, or have no answer any more, until the sinks have taken them out
+projections how far each sink has come, what it needs to find that place again, and in which boot that was; `changes` counts
+            what happened to rows that were shown already, `rebuilt` is that count at the last rebuild, `rebuilding` at the
+            one under way
 runs        who ran, when, from which boot, how it ended, and its figures as it last noted them
 meta        `generation` of the places that count, `chain` of the output, `superseded_usd` and `superseded_tokens`: what
             was paid for replies that were asked anew
@@ -22,7 +28,7 @@ from pathlib import Path
 
 from lcbatch.errors import LcbatchError, OutputFailed, RefusedError
 
-FORMAT = 2
+FORMAT = 3
 """Raised when an older lcbatch could not read what this one writes."""
 
 APPLICATION_ID = 0x6C636261
@@ -36,7 +42,7 @@ CREATE TABLE chains (
 CREATE TABLE accepts (chain_id INTEGER NOT NULL, other_id INTEGER NOT NULL, PRIMARY KEY (chain_id, other_id)) WITHOUT ROWID;
 CREATE TABLE rows (
     row_id INTEGER PRIMARY KEY, content BLOB NOT NULL, equal_before INTEGER NOT NULL, whole BLOB NOT NULL,
-    id TEXT, place TEXT NOT NULL, document TEXT, failure TEXT, fields TEXT NOT NULL
+    id TEXT, place TEXT NOT NULL, document TEXT, failure TEXT, fields TEXT NOT NULL, twin INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX rows_by_content ON rows (content, equal_before);
 CREATE TABLE places (
@@ -44,7 +50,8 @@ CREATE TABLE places (
 ) WITHOUT ROWID;
 CREATE TABLE answers (
     row_id INTEGER NOT NULL, chain_id INTEGER NOT NULL, sample INTEGER NOT NULL, done INTEGER NOT NULL,
-    reply_key BLOB, kind TEXT, message TEXT, account TEXT NOT NULL, finished_at REAL NOT NULL, output TEXT
+    reply_key BLOB, kind TEXT, message TEXT, account TEXT NOT NULL, finished_at REAL NOT NULL, output TEXT,
+    asked_anew INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX answers_by_row ON answers (row_id, chain_id, sample);
 CREATE TABLE replies (
@@ -52,13 +59,18 @@ CREATE TABLE replies (
     received_at REAL NOT NULL, cost_usd REAL, body TEXT NOT NULL, text TEXT NOT NULL
 );
 CREATE UNIQUE INDEX replies_by_row ON replies (row_id, request_key);
-CREATE TABLE standing (row_id INTEGER PRIMARY KEY, chain_id INTEGER NOT NULL, sample INTEGER NOT NULL, seq INTEGER NOT NULL);
+CREATE TABLE standing (
+    row_id INTEGER PRIMARY KEY, chain_id INTEGER NOT NULL, sample INTEGER NOT NULL, seq INTEGER NOT NULL,
+    again INTEGER NOT NULL DEFAULT 0
+);
 CREATE UNIQUE INDEX standing_by_seq ON standing (seq);
-CREATE TABLE departed (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE INDEX standing_again ON standing (row_id) WHERE again;
+CREATE TABLE edited (row_id INTEGER PRIMARY KEY, successor INTEGER NOT NULL);
+CREATE TABLE departed (name TEXT NOT NULL, twin INTEGER NOT NULL, PRIMARY KEY (name, twin)) WITHOUT ROWID;
 CREATE TABLE projections (
     name TEXT PRIMARY KEY, position INTEGER NOT NULL, state TEXT, options TEXT NOT NULL,
     shows_done INTEGER NOT NULL, shows_failed INTEGER NOT NULL, by_input INTEGER NOT NULL,
-    changes INTEGER NOT NULL, rebuilding INTEGER NOT NULL, rebuilt INTEGER NOT NULL
+    changes INTEGER NOT NULL, rebuilding INTEGER NOT NULL, rebuilt INTEGER NOT NULL, boot TEXT
 ) WITHOUT ROWID;
 CREATE TABLE runs (
     run_id INTEGER PRIMARY KEY, started_at REAL NOT NULL, ended_at REAL, boot TEXT NOT NULL, command TEXT NOT NULL,
@@ -67,7 +79,50 @@ CREATE TABLE runs (
 INSERT INTO meta VALUES ('generation', '1');
 """
 
-_UPGRADES = {1: "ALTER TABLE runs ADD COLUMN figures TEXT;"}
+_UPGRADE_2 = """
+ALTER TABLE rows ADD COLUMN twin INTEGER NOT NULL DEFAULT 0;
+UPDATE rows SET twin = ranked.before FROM (
+    SELECT row_id, row_number() OVER (PARTITION BY id ORDER BY ordinal) - 1 AS before
+    FROM places JOIN rows USING (row_id)
+    WHERE generation = (SELECT value FROM meta WHERE name = 'generation') AND id IS NOT NULL
+) AS ranked WHERE ranked.row_id = rows.row_id AND ranked.before;
+
+ALTER TABLE answers ADD COLUMN asked_anew INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE standing ADD COLUMN again INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX standing_again ON standing (row_id) WHERE again;
+CREATE TABLE edited (row_id INTEGER PRIMARY KEY, successor INTEGER NOT NULL);
+
+-- A retry took failed rows out of `standing` before it asked again, and its end left them there.
+CREATE TEMP TABLE unsettled AS
+SELECT row_id, answers.chain_id, sample, max(finished_at) AS at
+FROM answers JOIN accepts ON accepts.other_id = answers.chain_id
+WHERE accepts.chain_id = (SELECT value FROM meta WHERE name = 'chain')
+AND row_id IN (SELECT row_id FROM places) AND row_id NOT IN (SELECT row_id FROM standing)
+GROUP BY row_id HAVING sum(done) = 0;
+UPDATE answers SET asked_anew = 1 WHERE row_id IN (SELECT row_id FROM temp.unsettled);
+INSERT INTO standing (row_id, chain_id, sample, seq)
+SELECT row_id, chain_id, sample, row_number() OVER (ORDER BY at, row_id) + max(
+    coalesce((SELECT max(seq) FROM standing), 0), coalesce((SELECT max(position) FROM projections), 0)
+) FROM temp.unsettled;
+UPDATE projections SET changes = changes + 1
+WHERE (shows_failed OR by_input) AND EXISTS (SELECT 1 FROM temp.unsettled);
+DROP TABLE temp.unsettled;
+
+ALTER TABLE departed RENAME TO departed_ids;
+CREATE TABLE departed (name TEXT NOT NULL, twin INTEGER NOT NULL, PRIMARY KEY (name, twin)) WITHOUT ROWID;
+INSERT INTO departed SELECT id, 0 FROM departed_ids;
+DROP TABLE departed_ids;
+-- Files of rows without an id were called by the number alone, which may be another row's id.
+INSERT OR IGNORE INTO departed SELECT row_id, 0 FROM rows WHERE id IS NULL AND row_id IN (SELECT row_id FROM standing)
+AND CAST(row_id AS TEXT) NOT IN (SELECT id FROM rows WHERE id IS NOT NULL);
+
+ALTER TABLE projections ADD COLUMN boot TEXT;
+UPDATE projections SET boot = (SELECT boot FROM runs ORDER BY run_id DESC LIMIT 1);
+UPDATE projections SET state = json_set(state, '$.settled', json('true'))
+WHERE state IS NOT NULL AND (SELECT ended_at FROM runs ORDER BY run_id DESC LIMIT 1) IS NOT NULL;
+"""
+
+_UPGRADES = {1: "ALTER TABLE runs ADD COLUMN figures TEXT;", 2: _UPGRADE_2}
 """From each older format to the next."""
 
 _PAGE_CACHE_KIB = 2048

@@ -192,10 +192,13 @@ def test_an_unused_limit_does_not_grow() -> None:
     assert policy.limit == 4
 
 
-def test_this_machines_own_limit_is_remembered() -> None:
-    policy = ConcurrencyPolicy(limit=100)
-    assert policy.ran_out() is not None
-    assert policy.limit == policy.most == 70
+def test_this_machines_own_limit_is_what_it_carried_however_many_find_out_and_whatever_is_asked_for() -> None:
+    policy = ConcurrencyPolicy(least=100, limit=100)
+    for in_flight in range(100, 17, -1):
+        assert policy.ran_out(in_flight) is not None
+    assert policy.limit == policy.most == policy.least == 17
+    assert policy.ran_out(1) is not None
+    assert policy.limit == 1, "there is always one"
 
 
 def test_a_cancelled_caller_gives_its_place_up() -> None:

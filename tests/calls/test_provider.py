@@ -192,7 +192,7 @@ def test_what_another_model_is_asked_for(kind: Kind, goes_on: bool) -> None:  # 
         call = fallback([("a:first", _patient(provider_of(first))), ("b:second", second)], lambda _: None)
         ended = await _all(call, 10, 1)
         assert ended == (["second"] * 10 if goes_on else [Failure(kind, "no", status=400)] * 10)
-        assert first.sent == (1 if kind is Kind.QUOTA else 10)
+        assert first.sent == (1 if kind in {Kind.QUOTA, Kind.AUTH, Kind.NOT_FOUND} else 10)
 
     run_virtual(main())
 

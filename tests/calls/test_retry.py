@@ -60,7 +60,8 @@ def failing(kind: Kind, *, maybe_paid: bool = False, retry_after_s: float | None
 
 
 _ATTEMPTS = {
-    **dict.fromkeys((Kind.CONNECTION, Kind.SERVER, Kind.LOCAL), 5),
+    **dict.fromkeys((Kind.CONNECTION, Kind.SERVER), 10),
+    Kind.LOCAL: 5,
     **dict.fromkeys((Kind.TIMEOUT, Kind.TRUNCATED, Kind.BAD_BODY), 2),
 }
 

@@ -27,7 +27,7 @@ def second() -> Iterator[SimulatorProcess]:
 
 def _cost_usd(shop: Shop) -> float:
     """What the ledger says that the calls cost at _PRICE."""
-    return sum(call["prompt_tokens"] * 10e-6 + call["completion_tokens"] * 100e-6 for call in shop.billed())
+    return float(sum(call["prompt_tokens"] * 10e-6 + call["completion_tokens"] * 100e-6 for call in shop.billed()))
 
 
 def _run(shop: Shop, *more: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -120,7 +120,6 @@ def test_three_endpoints_with_one_down_and_one_throttled(shop: Shop, second: Sim
     assert len(shop.output()) == 200
     assert len(shop.billed()) - before + len(second.ledger()) == 200
     assert len(second.ledger()) >= 1
-    assert "left out" in done.stderr
 
 
 def _dead_url() -> str:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from lcbatch import ending
 from lcbatch.app import Report
 from lcbatch.errors import RefusedError
+from lcbatch.outputs import Place, remove_store
+from lcbatch.store.lock import holder_of
 from tests.e2e.support import Shop, rows_of, texts
 
 
@@ -178,6 +181,23 @@ def test_fresh_sets_the_old_output_aside(shop: Shop) -> None:
     assert next(path for path in aside if path.name.startswith("out.jsonl.old-")).read_bytes() == before
 
 
+def test_a_fresh_start_that_comes_to_nothing_puts_everything_back(shop: Shop) -> None:
+    shop.write("in.jsonl", rows_of("a", "b [[fault:filter]]"))
+    assert run(shop).exit_code == 3
+    names, before = sorted(shop.folder.iterdir()), (shop.folder / "out.jsonl").read_bytes()
+    ledger = Ledger(shop)
+
+    assert run(shop, fresh=True, prompt="Say {no_such_field}").exit_code == 78
+
+    assert sorted(shop.folder.iterdir()) == names
+    assert (shop.folder / "out.jsonl").read_bytes() == before
+    assert run(shop).exit_code == 3
+    assert ledger.called() == [], "the old store answers"
+    assert run(shop, fresh=True, prompt="Shout {text}").exit_code == 3
+    assert ledger.called() == ["Shout a", "Shout b [[fault:filter]]"]
+    assert len(list(shop.folder.glob("out.jsonl.old-*"))) == 1
+
+
 def test_a_deleted_or_edited_output_is_rebuilt_without_a_call(shop: Shop) -> None:
     shop.write("in.jsonl", rows_of("a", "b"))
     run(shop)
@@ -191,6 +211,55 @@ def test_a_deleted_or_edited_output_is_rebuilt_without_a_call(shop: Shop) -> Non
     assert (shop.folder / "out.jsonl").read_bytes() == before
     assert any(path.read_text() == "my own words\n" for path in shop.folder.glob("out.jsonl.edited-*"))
     assert ledger.called() == []
+
+
+_MEDDLING = """
+import os
+
+def answer(fields):
+    out = fields["out"]
+    if fields["text"] in {"take", "replace"}:
+        os.rename(out, out + ".taken")
+    if fields["text"] == "replace":
+        with open(out, "w") as file:
+            file.write("my own words\\n")
+    return fields["text"].upper()
+"""
+
+
+@pytest.mark.parametrize("output", ["out.jsonl", "out.csv"])
+@pytest.mark.parametrize("word", ["take", "replace"])
+def test_an_output_that_is_taken_away_during_the_run_is_written_again(shop: Shop, word: str, output: str) -> None:
+    (shop.folder / "meddling.py").write_text(_MEDDLING)
+    rows = [{"text": text, "out": str(shop.folder / output)} for text in ("a", "b", word, "c")]
+    shop.write("in.jsonl", rows)
+
+    report = run(shop, output=output, chain=f"{shop.folder}/meddling.py:answer", prompt=None, model=None, base_url=None)
+
+    assert report.exit_code == 0
+    lines = (shop.folder / output).read_text().splitlines()
+    answers = [json.loads(line)["output"] if output == "out.jsonl" else line.split(",")[-2] for line in lines[-4:]]
+    assert (sorted(answers), len(lines)) == (sorted(["A", "B", "C", word.upper()]), 4 if output == "out.jsonl" else 5)
+    kept = [path.read_text() for path in shop.folder.glob(f"{output}.edited-*")]
+    assert kept == (["my own words\n"] if word == "replace" else [])
+    assert run(shop, output=output, chain=f"{shop.folder}/meddling.py:answer", prompt=None, model=None, base_url=None)
+    assert (shop.folder / output).read_text().splitlines() == lines, "the next run finds what this one left"
+
+
+def test_a_store_is_removed_only_while_the_output_is_held(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    def removing(place: Place) -> None:
+        held.append(holder_of(place.lock) is not None)
+        remove_store(place)
+
+    monkeypatch.setattr(ending, "remove_store", removing)
+    shop.write("in.jsonl", rows_of("a", "b"))
+
+    assert run(shop, prompt="Say {no_such_field}").exit_code == 78
+
+    assert held == [True], "else it would be that of the run that waited"
+    assert sorted(path.name for path in shop.folder.iterdir()) == ["in.jsonl", "out.jsonl.lcbatch.lock"]
 
 
 def test_documents_of_a_folder_are_called_again_only_when_changed(shop: Shop) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from lcbatch.errors import LcbatchError
 from lcbatch.job import RUN, OutputOptions
-from lcbatch.ports import Entry, Sink
+from lcbatch.ports import Entry, Name, Sink
 from lcbatch.records import Json
 from lcbatch.sinks import errors_sink, open_sink
 from lcbatch.sinks.faults import RewriteNeeded
@@ -138,7 +138,7 @@ def test_rows_that_leave_are_gone_after_discard_and_rebuild(tmp_path: Path, name
     sink = make(tmp_path, name)
     sink.open(None, clean=True)
     sink.rebuild(rows(name, 1, 3))
-    sink.discard([row.id for row in rows(name, 2, 1)])
+    sink.discard([Name(row.id) for row in rows(name, 2, 1)])
     sink.rebuild([*rows(name, 1, 1), *rows(name, 3, 1)])
     sink.close()
     assert "answer 2" not in str(content(tmp_path, name))

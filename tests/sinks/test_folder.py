@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lcbatch.errors import CannotCreateOutput, OutputFailed
-from lcbatch.ports import Order, View
+from lcbatch.ports import Name, Order, View
 from lcbatch.sinks.folder import FolderSink, spelled_otherwise
 from lcbatch.sinks.selection import Selection
 
@@ -118,12 +118,81 @@ def test_rows_that_leave_take_their_files_and_folders_with_them(tmp_path: Path) 
     sink.append([entry(1, id_="x/y/a", output="one"), entry(2, id_="x/b", output="two")])
     (tmp_path / "c.md").write_text("not ours")
     os.utime(tmp_path / "c.md", ns=(1, 1))
-    sink.discard(["x/y/a", "c", "never written", "../../etc"])
+    sink.discard([Name("x/y/a"), Name("c"), Name("never written"), Name("../../etc")])
     assert files(tmp_path) == {"x/b.md": "two\n", "c.md": "not ours"}
     assert not (tmp_path / "x" / "y").exists()
     sink.append([entry(1, id_="x/y/a", output="again")])
     assert files(tmp_path)["x/y/a.md"] == "again\n"
     sink.sync()
+
+
+def test_rows_of_one_id_have_a_file_each_and_leave_no_litter(tmp_path: Path) -> None:
+    rows = [entry(1, id_="a", output="one"), entry(2, id_="a", output="two", twin=1)]
+    sink = folder(tmp_path)
+    sink.open(None, clean=True)
+    sink.append(rows)
+    first = files(tmp_path)
+    assert sorted(first.values()) == ["one\n", "two\n"]
+    assert first["a.md"] == "one\n"
+    again = folder(tmp_path)
+    again.open(sink.sync(), clean=True)
+    again.rebuild(rows)
+    assert files(tmp_path) == first
+    again.discard([Name("a")])
+    assert sorted(files(tmp_path).values()) == ["two\n"]
+    again.discard([Name("a", 1)])
+    assert files(tmp_path) == {}
+
+
+def test_a_file_that_was_brought_back_and_then_replaced_is_not_somebody_elses(tmp_path: Path) -> None:
+    sink = folder(tmp_path)
+    sink.open(None, clean=True)
+    sink.append([entry(1, id_="a", output="one"), entry(2, id_="b", output=["one"])])
+    state = sink.sync()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    again = folder(tmp_path)
+    again.open(state, clean=True)
+    again.rebuild([entry(1, id_="a", output="one"), entry(2, id_="b", output=["one"])])
+    again.append([entry(3, id_="a", output="new"), entry(4, id_="b", output="new")])
+    assert files(tmp_path) == {"a.md": "new\n", "b.md": "new\n"}
+    assert again.notice is None
+
+
+def test_an_edit_is_seen_although_other_files_were_written_before_it_was_looked_at(tmp_path: Path) -> None:
+    sink = folder(tmp_path)
+    sink.open(None, clean=True)
+    rows = [entry(1, id_="a", output="one"), entry(2, id_="b", output="two")]
+    sink.append(rows)
+    state = sink.sync()
+    (tmp_path / "a.md").unlink()
+    (tmp_path / "b.md").write_text("corrected by hand")
+    os.utime(tmp_path / "b.md", ns=(state["until_ns"] + 1, state["until_ns"] + 1))
+    again = folder(tmp_path)
+    again.open(state, clean=True)
+    again.rebuild(rows)
+    assert sorted(files(tmp_path).values()) == ["corrected by hand", "one\n", "two\n"]
+
+
+def test_a_file_is_safe_from_power_loss_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def noted(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    def renamed(path: Path, target: Path) -> Path:
+        assert synced == [path.stat().st_ino]
+        return rename(path, target)
+
+    sink = folder(tmp_path / "out")
+    sink.open(None, clean=True)
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "rename", renamed)
+    sink.append([entry(1, id_="a", output="one")])
+    sink.sync()
+    assert synced == [(tmp_path / "out" / "a.md").stat().st_ino, (tmp_path / "out").stat().st_ino]
 
 
 def test_a_link_inside_the_folder_is_not_followed_out(tmp_path: Path) -> None:

@@ -61,3 +61,14 @@ def test_any_other_id_gets_a_hash_of_itself(row_id: str, start: str) -> None:
     assert name.startswith(start)
     assert name == stem(row_id)
     assert len(name) == len(start) + 12
+
+
+@given(st.lists(st.tuples(IDS, st.integers(-3, 3)), unique=True, max_size=20))
+def test_rows_of_one_id_never_share_a_name(rows: list[tuple[str, int]]) -> None:
+    assert len({stem(row_id, twin) for row_id, twin in rows}) == len(rows)
+
+
+def test_the_first_row_of_an_id_has_the_name_and_the_others_a_hash() -> None:
+    assert stem("a/b.pdf", 0) == "a/b.pdf"
+    assert stem("a/b.pdf", 1).startswith("a/b.pdf~")
+    assert stem("a/b.pdf", 1) not in {stem("a/b.pdf", 2), stem("a/b.pdf", hashed=True)}

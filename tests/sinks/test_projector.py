@@ -2,88 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from lcbatch.errors import OutputClosed, OutputFailed
 from lcbatch.job import RUN, OutputOptions
-from lcbatch.ports import Entry, Order, Sink, View
+from lcbatch.ports import Name, Order
 from lcbatch.records import Json
 from lcbatch.sinks import Projector, errors_sink, open_sink
 from lcbatch.sinks.faults import RewriteNeeded
 from lcbatch.sinks.projector import STALE, Rhythm
 
-from .fakes import FakeStore, Ledger, StillClock, entry
-
-
-@dataclass
-class ListSink:
-    """A sink in memory that says what was done to it in the ledger's words."""
-
-    ledger: Ledger
-    order: Order = Order.FINISHED
-    takes: bool = True
-    rows: list[int] = field(default_factory=list)
-    fails: Exception | None = None
-
-    def __post_init__(self) -> None:
-        self.view = View("output", self.order, done=True, failed=False)
-
-    def open(self, state: Mapping[str, Json] | None, *, clean: bool) -> bool:  # noqa: ARG002
-        self.ledger.events.append("open")
-        return self.takes
-
-    def append(self, entries: Sequence[Entry]) -> None:
-        if self.fails is not None:
-            raise self.fails
-        self.ledger.events.append("append")
-        self.rows += [row.ordinal for row in entries]
-
-    def sync(self) -> Mapping[str, Json]:
-        self.ledger.events.append("sync")
-        return {"rows": len(self.rows)}
-
-    def rebuild(self, entries: Iterable[Entry]) -> Mapping[str, Json]:
-        self.ledger.events.append("rebuild")
-        self.rows = [row.ordinal for row in entries]
-        return self.sync()
-
-    def discard(self, ids: Sequence[str]) -> None:
-        self.ledger.events.append(f"discard {','.join(ids)}")
-
-    def close(self) -> None:
-        self.ledger.events.append("close")
-
-
-@asynccontextmanager
-async def running(projector: Projector) -> AsyncIterator[None]:
-    """`run` as a task, cancelled at the end as its owner does."""
-    task = asyncio.ensure_future(projector.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop and the projector's thread go on until it holds."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in a thread that knows no event of ours
-            await asyncio.sleep(0)
-
-
-def projector_of(sink: Sink, store: FakeStore, ledger: Ledger, clock: StillClock | None = None) -> Projector:
-    clock = clock or StillClock()
-    return Projector(sink, store=store, commit=ledger.commit, rhythm=Rhythm(0.1, clock, clock.sleep))
-
-
-def play(scene: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(scene())  # type: ignore[arg-type]  # every scene is a coroutine
+from .fakes import FakeStore, Ledger, ListSink, StillClock, entry, play, projector_of, running, until
 
 
 def test_rows_are_appended_then_synced_then_committed() -> None:
@@ -270,7 +202,7 @@ def test_rows_that_leave_are_discarded_now_and_rebuilt_away_at_the_end() -> None
             await projector.start()
             projector.wake(2)
             await projector.caught_up()
-            await projector.discard(["0"])
+            await projector.discard([Name("0")])
             del store.rows[0]
             await projector.finish(complete=True)
         assert "discard 0" in ledger.events
@@ -320,7 +252,7 @@ def test_a_sink_written_at_the_end_waits_for_it_and_a_kill_before_is_made_good()
                 await until(lambda: ledger.position == STALE)
             assert sink.rows == []
         async with projector_of(sink, store, ledger) as projector:
-            await projector.start(ledger.position, ledger.state, clean=False)
+            await projector.start(ledger.position, ledger.state)
             await projector.finish(complete=True)
         assert sink.rows == [0, 1]
         assert ledger.position == 2
@@ -353,7 +285,7 @@ async def live(output: str, store: FakeStore, ledger: Ledger, commits: int) -> N
         Projector(sink, store=store, commit=commit, rhythm=Rhythm(0.0)) as projector,
         asyncio.TaskGroup() as group,
     ):
-        await projector.start(position, state, clean=False)
+        await projector.start(position, state)
         task = group.create_task(projector.run())
         for row in ROWS[len(store.rows) :]:
             store.put(row)

@@ -135,3 +135,84 @@ def test_stdout_that_is_a_file_gets_all_at_once(tmp_path: Path) -> None:
     sink.close()
     os.close(fd)
     assert (tmp_path / "redirected").stat().st_size > 100_000
+
+
+# --- a FIFO
+
+
+def waiting_for_a_reader(path: Path) -> tuple[StreamSink, threading.Thread, list[Exception]]:
+    """A sink that opens a FIFO in a thread of its own, which is what holds it up."""
+    os.mkfifo(path)
+    sink = StreamSink(VIEW, path, Lines(row_line(Selection()), {}))
+    errors: list[Exception] = []
+
+    def write() -> None:
+        try:
+            sink.open(None, clean=True)
+            sink.append([entry(1)])
+        except OutputClosed as error:
+            errors.append(error)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    return sink, writer, errors
+
+
+def test_a_fifo_waits_for_its_reader(tmp_path: Path) -> None:
+    sink, writer, errors = waiting_for_a_reader(tmp_path / "fifo")
+    with (tmp_path / "fifo").open("rb") as reader:
+        writer.join(10)
+        assert not writer.is_alive()
+        sink.close()
+        assert reader.read() == b'{"n":0,"output":"yes"}\n'
+    assert errors == []
+
+
+def test_the_wait_for_a_fifos_reader_can_be_given_up(tmp_path: Path) -> None:
+    sink, writer, errors = waiting_for_a_reader(tmp_path / "fifo")
+    for _ in range(3):
+        sink.abort()
+    writer.join(10)
+    assert not writer.is_alive()
+    sink.close()
+    sink.abort()
+    assert [type(error) for error in errors] == [OutputClosed]
+    assert "fifo" in str(errors[0])
+
+
+def test_what_was_given_up_before_it_was_opened_waits_for_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    sink = StreamSink(VIEW, tmp_path / "fifo", Lines(row_line(Selection()), {}))
+    sink.abort()
+    with pytest.raises(OutputClosed):
+        sink.open(None, clean=True)
+    sink.close()
+
+
+def test_a_fifo_that_is_taken_away_while_nobody_reads_it_says_so(tmp_path: Path) -> None:
+    sink = StreamSink(VIEW, tmp_path / "fifo", Lines(row_line(Selection()), {}))
+    os.mkfifo(tmp_path / "fifo")
+    taken_away = threading.Timer(0.0, (tmp_path / "fifo").unlink)
+    taken_away.start()
+    with pytest.raises(CannotCreateOutput):
+        sink.open(None, clean=True)
+    taken_away.join()
+    sink.close()
+
+
+def test_what_needs_no_wait_is_written_although_the_run_was_cut_off(pipe: tuple[int, int]) -> None:
+    sink = stream(pipe[1])
+    sink.abort()
+    sink.append([entry(1)])
+    assert os.read(pipe[0], 999) == b'{"n":0,"output":"yes"}\n'
+    sink.close()
+
+
+def test_a_reader_of_a_fifo_that_goes_closes_it(tmp_path: Path) -> None:
+    sink, writer, errors = waiting_for_a_reader(tmp_path / "fifo")
+    with (tmp_path / "fifo").open("rb"):
+        writer.join(10)
+    with pytest.raises(OutputClosed):
+        sink.append([entry(2)])
+    sink.close()
+    assert errors == []

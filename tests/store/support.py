@@ -33,6 +33,10 @@ def keyed(text: str, *, id: str | None = None, **passed: Json) -> Keyed:  # noqa
     return Keyed(item, content, jsontext.digest(jsontext.canonical([fields, id])))
 
 
+def labelled(*rows: tuple[str, str | None]) -> list[Keyed]:
+    return [keyed(text, id=label) for text, label in rows]
+
+
 def keyed_all(texts: Iterable[str]) -> list[Keyed]:
     return [keyed(text) for text in texts]
 

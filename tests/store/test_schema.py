@@ -1,4 +1,4 @@
-"""What may stand where a run store should: nothing of it is touched, and the way out is said."""
+"""What may stand where a run store should: what is not ours is not touched, and what is older is brought up to date."""
 
 from __future__ import annotations
 
@@ -12,9 +12,28 @@ from pathlib import Path
 import pytest
 
 from lcbatch.errors import CannotCreateOutput, LcbatchError, RefusedError
+from lcbatch.ports import Name
+from lcbatch.store import reading
 from lcbatch.store.run_store import open_store
+from lcbatch.store.schema import FORMAT, connect
 
-from .support import DONE, answer, keyed_all, names_in, pending_of, read_whole, shown_after, store_at
+from .old_formats import make_store
+from .support import (
+    DONE,
+    FAILED,
+    ORDERED,
+    answer,
+    keyed,
+    keyed_all,
+    names_in,
+    pending_of,
+    query,
+    read_whole,
+    shown_after,
+    states_of,
+    store_at,
+    texts_of,
+)
 
 
 def open_and_use(path: Path) -> None:
@@ -98,3 +117,60 @@ def test_only_its_owner_can_read_a_store(tmp_path: Path, umask: int) -> None:
         asyncio.run(main())
     finally:
         os.umask(before)
+
+
+# --- older formats
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_older_format_goes_on_as_it_was(tmp_path: Path, version: int) -> None:
+    path = make_store(tmp_path / "s", version)
+    items = [keyed(text, id=label) for text, label in zip("abcdef", ["x", "x", "x", None, "e", "f"], strict=True)]
+
+    async def main() -> None:
+        async with store_at(path) as store:
+            kept = await store.projection(DONE, {})
+            assert (kept.position, kept.state, kept.stale) == (6, {"offset": 7, "settled": True}, False)
+            assert states_of(await read_whole(store, items)) == "AAAAFF", "nothing is asked that was answered"
+            assert texts_of(shown_after(store, FAILED)) == ["f", "e"], "a retry's end left it out"
+            assert [(entry.id, entry.twin) for entry in shown_after(store, DONE)] == [
+                ("x", 0), ("x", 1), ("x", 2), ("row-4", 0),
+            ]  # fmt: skip
+            assert set(await store.departed()) == {Name("old"), Name("4")}, (
+                "the row without an id had its number's name"
+            )
+
+    asyncio.run(main())
+    assert query(path, "PRAGMA user_version") == [(FORMAT,)]
+
+
+def test_an_upgraded_store_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    def columns(path: Path) -> dict[str, list[tuple[object, ...]]]:
+        tables = query(path, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+        return {name: sorted(query(path, f"PRAGMA table_info({name})")) for (name,) in tables}
+
+    open_and_use(make_store(tmp_path / "old", 1))
+    open_and_use(tmp_path / "new")
+    assert columns(tmp_path / "old") == columns(tmp_path / "new")
+
+
+def test_an_older_store_that_was_cut_off_is_not_taken_for_finished(tmp_path: Path) -> None:
+    path = make_store(tmp_path / "s", 2, ended=False)
+
+    async def main() -> None:
+        async with open_store(path) as store:
+            assert (await store.projection(DONE, {})).state == {"offset": 7}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_store_can_be_read_without_being_changed(tmp_path: Path, version: int) -> None:
+    path = make_store(tmp_path / "s", version)
+    with untouched(path), closing(connect(path, read_only=True)) as connection:
+        views = reading.Views(connection, lambda: 1)
+        assert texts_of(views.all(DONE)) == list("abcd")
+        assert texts_of(views.all(ORDERED)) == list("abcd")
+        now = reading.standing(connection)
+        assert (now.rows, now.done, now.failed, now.left) == (6, 4, 1, 1)
+        assert reading.last_run(connection) is not None

@@ -200,6 +200,25 @@ def test_a_full_disk_fails_everybody_who_waits_and_saves_every_answer_once(tmp_p
     asyncio.run(main())
 
 
+def test_after_a_failed_write_the_connection_is_not_closed(tmp_path: Path) -> None:
+    """Closing would write again: SQLite moves what is in its log into the file."""
+
+    async def main() -> None:
+        connection = connect(tmp_path / "s")
+        connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY, filler TEXT)")
+        writer = Writer(connection, tmp_path / "s", Rescued())
+        await refuses(writer)
+        await writer.close()
+        connection.execute("SELECT 1")
+        connection.close()
+        healthy = connect(tmp_path / "s")
+        await Writer(healthy, tmp_path / "s", Rescued()).close()
+        with pytest.raises(sqlite3.ProgrammingError):
+            healthy.execute("SELECT 1")
+
+    asyncio.run(main())
+
+
 def test_when_even_the_reserve_is_full_callers_are_told(tmp_path: Path) -> None:
     rescue = Rescued()
     rescue.full = True

@@ -1,0 +1,112 @@
+"""A run's outputs: taken up, watched while rows end, and brought up to date at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from lcbatch.errors import LcbatchError, OutputFailed
+from lcbatch.events import Notice
+from lcbatch.execute.shutdown import Shutdown
+from lcbatch.opening import Run
+from lcbatch.ports import Sink, View
+from lcbatch.records import Json
+from lcbatch.sinks import ERRORS_VIEW, OUTPUT_VIEW, Projector
+from lcbatch.sinks.aside import set_aside
+
+_SHAPE = frozenset({"output_field", "keep", "meta", "failed_rows", "flatten", "csv_safe"})
+"""Options that decide what an output looks like: with others than last time it is written anew."""
+
+
+@asynccontextmanager
+async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
+    """A projector that has taken up its output, and its task; a sink that fails stops the run."""
+    kept = await run.store.projection(sink.view, _shape(run, sink.view))
+    projector = Projector(sink, store=run.store, commit=run.store.commit_position)
+    run.shutdown.aborts.append(projector.abort)
+    async with projector:
+        await projector.start(kept.position, kept.state, stale=kept.stale)
+        if (notice := getattr(sink, "notice", None)) is not None:
+            run.fanout.emit(Notice(notice))
+        task = asyncio.create_task(_watched(projector, run.shutdown))
+        try:
+            yield projector
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _shape(run: Run, view: View) -> Mapping[str, Json]:
+    options = {name: value for name, value in run.job.options().items() if name in _SHAPE}
+    return {**options, "order": view.order.value}
+
+
+async def _watched(projector: Projector, shutdown: Shutdown) -> None:
+    try:
+        await projector.run()
+    except LcbatchError as error:
+        shutdown.request(error)
+    except Exception as error:  # noqa: BLE001 - else a bug in a sink would end its task in silence, and be met at the run's end
+        bug = LcbatchError(
+            f"a bug in lcbatch: {type(error).__name__}: {error}",
+            hint="run it again with --debug and report what it says",
+        )
+        bug.__cause__ = error
+        shutdown.request(bug)
+
+
+async def bring_up_to_date(run: Run, projectors: Sequence[Projector]) -> None:
+    """The outputs' last step. With a broken store nothing more is written: the next run does it."""
+    if run.store.failed:
+        return
+    await run.store.settle()
+    complete = run.complete and run.shutdown.reason is None and await run.store.all_stand()
+    departed = await run.store.departed()
+    for projector in projectors:
+        if await run.store.is_stale(projector.sink.view):
+            projector.mark_stale()
+        if departed:
+            await projector.discard(departed)
+        await projector.finish(complete=complete)
+        await _put_in_place(run, projector, complete=complete)
+    if departed:
+        await run.store.forget_departed()
+
+
+async def _put_in_place(run: Run, projector: Projector, *, complete: bool) -> None:
+    """Write an output again under its name, where somebody took the file away, or laid another in its place, meanwhile.
+
+    What we wrote went into the file that we had open: it has another name now, or none.
+    """
+    view = projector.sink.view
+    path = {OUTPUT_VIEW: run.place.paths.output, ERRORS_VIEW: run.place.errors}.get(view.name)
+    kept = await run.store.projection(view, _shape(run, view))
+    ours = (kept.state or {}).get("inode")
+    if path is None or not ours or _inode_at(path) == ours:
+        return
+    run.fanout.emit(Notice(_made_room(path)))
+    projector.mark_stale()
+    await projector.finish(complete=complete)
+
+
+def _inode_at(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _made_room(path: Path) -> str:
+    """Set aside what lies where our output belongs. Raises OutputFailed."""
+    if not path.exists():
+        return f"{path} was taken away while the run went on: it is written again from the store"
+    real = Path(os.path.realpath(path))
+    try:
+        kept = set_aside(real, "edited", time.time)
+    except OSError as error:
+        raise OutputFailed(f"cannot write {path}: {error.strerror}", hint="the same command writes it again") from error
+    return f"{path} was changed by somebody else while the run went on: kept as {kept.name}"

@@ -1,0 +1,84 @@
+"""What the executor does with one row: from its document through the chain to an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
+from typing import TypeAlias
+
+from lcbatch.calls.failures import failure_of, is_providers
+from lcbatch.errors import OUT_OF_RESOURCES, CallFailed, Failure, Kind
+from lcbatch.ports import Chain, Clock, DocumentReader, Work
+from lcbatch.records import Account, Done, Failed, Outcome, Row, RowScope, current_row
+
+Bound: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+"""Bounds one row's work: TimeoutError out of it when its time is over."""
+
+
+Settle: TypeAlias = Callable[[RowScope], Awaitable[None]]
+"""Waits for a row's calls that are still out although its chain has ended."""
+
+
+def make_work(
+    chain: Chain, read: DocumentReader, clock: Clock, settle: Settle | None = None, bound: Bound = nullcontext
+) -> Work:
+    """What the executor does with one row: read its document, run the chain, and make an outcome of whatever happens."""
+
+    async def outcome_of(row: Row, scope: RowScope) -> Outcome:
+        try:
+            fields = row.fields if row.document is None else {**row.fields, "text": await _text(row, read)}
+            async with bound():
+                output = await chain(fields)
+        except CallFailed as error:
+            return Failed(row, error.failure, _account(scope, clock, failed_attempts=error.attempts))
+        except (asyncio.CancelledError, SystemExit) as error:
+            if _is_ours(error, scope):
+                raise
+            return Failed(row, Failure(Kind.CHAIN, f"the chain ended itself by {error!r}"), _account(scope, clock))
+        except Exception as error:  # noqa: BLE001 - a chain's own exception, whatever it is, is this row's failure
+            return Failed(row, _chain_failure(error), _account(scope, clock))
+        return _done(row, output, scope, clock)
+
+    async def work(row: Row) -> Outcome:
+        scope = RowScope(row, clock())
+        current_row.set(scope)
+        if row.failure is not None:
+            return Failed(row, row.failure)
+        outcome = await outcome_of(row, scope)
+        if scope.calls_out and settle is not None:
+            await settle(scope)
+        return outcome
+
+    return work
+
+
+def _is_ours(error: BaseException, scope: RowScope) -> bool:
+    """Whether a row is being cut off by the run. Anything else that cancels it comes from the chain itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (scope.cut_off or task is None or task.cancelling() > 0)
+
+
+async def _text(row: Row, read: DocumentReader) -> str:
+    assert row.document is not None
+    return str(row.fields["text"]) if row.document.path == "-" else await read(row.document)
+
+
+def _done(row: Row, output: object, scope: RowScope, clock: Clock) -> Done:
+    """An output that is the last reply's own text points to it, so that it is stored once."""
+    own = scope.last_reply is not None and scope.account.calls == 1 and scope.last_reply[1] == output
+    key = scope.last_reply[0] if own and scope.last_reply is not None else None
+    return Done(row, output, _account(scope, clock), key)
+
+
+def _account(scope: RowScope, clock: Clock, *, failed_attempts: int = 0) -> Account:
+    account = scope.account
+    return replace(account, latency_s=clock() - scope.started_s, attempts=account.attempts + failed_attempts)
+
+
+def _chain_failure(error: Exception) -> Failure:
+    """A provider's error keeps its own kind, and so does this machine's; anything else is the chain's."""
+    if is_providers(error) or (isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES):
+        return failure_of(error)
+    return Failure(Kind.CHAIN, f"{type(error).__name__}: {error}"[:2000])
