@@ -57,7 +57,9 @@ async def run_job(job: Job, world: World, retry: Retry | None = None) -> Report:
     check_fail_on(job.run.fail_on)
     check_max_failures(job.run.max_failures)
     async with AsyncExitStack() as stack:
-        run = await open_run(job, world, stack, from_store=retry is not None)
+        run = await open_run(
+            job, world, stack, from_store=retry is not None, row_model=retry.row_model if retry else None
+        )
         await stack.enter_async_context(_displays(run.fanout))
         async with run.shutdown.listening() if world.handles_signals else nullcontext():
             error = await _to_its_end(run, retry)
@@ -165,16 +167,17 @@ async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projec
             counting = asyncio.create_task(_count(run, enough))
             stack.push_async_callback(_cut_short, counting, enough)
         await stack.enter_async_context(run.govern())
-        stack.enter_context(run.deadlines.beating())
-        await stack.enter_async_context(sampling(run.waiting, run.fanout.emit, world.clock))
+        stack.enter_context(run.engine.deadlines.beating())
+        await stack.enter_async_context(sampling(run.engine.waiting, run.fanout.emit, world.clock))
         await stack.enter_async_context(noting(lambda: _figures(run), run.store.note_figures))
         read = await stack.enter_async_context(DocumentText(max_row_bytes=job.input.max_row_bytes))
         if job.run.max_time is not None:
             error = TimeIsUp("--max-time has passed", hint="run the same command again to continue")
             stack.callback(on_time(run.shutdown, job.run.max_time, lambda: error, asyncio.sleep).cancel)
+        engine = run.engine
         parts = pipeline.Parts(
-            executor=run.executor,
-            work=make_work(run.chain, read, world.clock, run.patience.settled, run.row_timeout.row),
+            executor=engine.executor,
+            work=make_work(run.chain, read, world.clock, engine.patience.settled, engine.row_timeout.row),
             store=run.store,
             projectors=projectors,
             rules=rules,

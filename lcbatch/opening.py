@@ -42,6 +42,28 @@ from lcbatch.wiring import (
 from lcbatch.world import World
 
 
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What moves rows and calls: who runs them, who waits and what for, and for how long."""
+
+    executor: LocalExecutor
+    deadlines: Deadlines
+    row_timeout: RowTimeout
+    patience: Patience = field(default_factory=Patience)
+    waiting: Waiting = field(default_factory=Waiting)
+
+    @property
+    def wait(self) -> Wait:
+        """How calls wait for their turn: given up when the run stops, and not counted against their row."""
+        return self.row_timeout.waiting(self.patience.wait)
+
+    @classmethod
+    def of(cls, job: Job, emit: Emit) -> Engine:
+        """The engine that a job asks for."""
+        deadlines = Deadlines()
+        return cls(LocalExecutor(bounds_of(job).rows, emit), deadlines, RowTimeout(job.run.row_timeout, deadlines))
+
+
 @dataclass(slots=True, kw_only=True)
 class Run:
     """What one run has open."""
@@ -56,12 +78,8 @@ class Run:
     sinks: list[Sink]
     fanout: Fanout
     stats: Stats
-    executor: LocalExecutor
+    engine: Engine
     shutdown: Shutdown
-    deadlines: Deadlines
-    patience: Patience
-    row_timeout: RowTimeout
-    waiting: Waiting
     budget: BudgetPolicy | None
     limits: Mapping[str, RateLimits]
     made: NewOutput | None
@@ -75,19 +93,22 @@ class Run:
         return self.models[0].label if self.models else self.job.chain.chain or ""
 
 
-async def open_run(job: Job, world: World, stack: AsyncExitStack, *, from_store: bool) -> Run:
-    """Open what the run needs: nothing is created before names, input and model are right. Raises LcbatchError."""
+async def open_run(
+    job: Job, world: World, stack: AsyncExitStack, *, from_store: bool, row_model: str | None = None
+) -> Run:
+    """Open what the run needs: nothing is created before names, input and model are right. Raises LcbatchError.
+
+    `row_model` is what the rows name themselves, where they come from the store.
+    """
     place = place_of(job, world)
     stats = Stats(max_rows=job.run.limit)
     fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
-    executor = LocalExecutor(bounds_of(job).rows, fanout.emit)
-    patience, deadlines, waiting = Patience(), Deadlines(), Waiting()
-    row_timeout = RowTimeout(job.run.row_timeout, deadlines)
+    engine = Engine.of(job, fanout.emit)
     sinks = _sinks(job, world, place)
     source = None if from_store else Peeked(source_of(job, world, place))
     if source is not None:
         stack.push_async_callback(source.aclose)
-    models = wire_models(job, world.env, await row_model_of(job, source))
+    models = wire_models(job, world.env, row_model or await row_model_of(job, source))
     for served in models:
         stack.push_async_callback(served.aclose)
     over = prepare_chain(job, models)
@@ -97,19 +118,7 @@ async def open_run(job: Job, world: World, stack: AsyncExitStack, *, from_store:
             fanout.emit(Notice(f"set aside: {path}"))
     made = None if place.store.exists() else NewOutput(place)
     store = await stack.enter_async_context(open_store(place.store))
-    purse = await _purse(job, store, patience.wait, waiting)
-    most_calls = _most_calls(job, fanout.emit)
-    around = Surroundings(
-        clock=world.clock,
-        emit=fanout.emit,
-        window=Window(executor.resize),
-        wait=row_timeout.waiting(patience.wait),
-        within=deadlines.within,
-        waiting=waiting,
-        purse=purse,
-        hopeful=await store.ever_succeeded(),
-        most_calls=most_calls,
-    )
+    around = await _surroundings(job, world, store, engine, fanout.emit)
     return Run(
         job=job,
         world=world,
@@ -123,14 +132,26 @@ async def open_run(job: Job, world: World, stack: AsyncExitStack, *, from_store:
         sinks=sinks,
         fanout=fanout,
         stats=stats,
-        executor=executor,
-        shutdown=Shutdown(executor, patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep),
-        deadlines=deadlines,
-        patience=patience,
-        row_timeout=row_timeout,
-        waiting=waiting,
-        budget=purse.policy if purse else None,
+        engine=engine,
+        shutdown=Shutdown(
+            engine.executor, engine.patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep
+        ),
+        budget=around.purse.policy if around.purse else None,
         limits=around.limits,
+    )
+
+
+async def _surroundings(job: Job, world: World, store: RunStore, engine: Engine, emit: Emit) -> Surroundings:
+    return Surroundings(
+        clock=world.clock,
+        emit=emit,
+        window=Window(engine.executor.resize),
+        wait=engine.wait,
+        within=engine.deadlines.within,
+        waiting=engine.waiting,
+        purse=await _purse(job, store, engine),
+        hopeful=await store.ever_succeeded(),
+        most_calls=_most_calls(job, emit),
     )
 
 
@@ -142,13 +163,13 @@ def _most_calls(job: Job, emit: Emit) -> int:
     return most
 
 
-async def _purse(job: Job, store: RunStore, wait: Wait, waiting: Waiting) -> Budget | None:
+async def _purse(job: Job, store: RunStore, engine: Engine) -> Budget | None:
     """The budget that the options ask for, with what was spent on this output before."""
     if job.run.max_cost is None and job.run.max_total_tokens is None:
         return None
     so_far = await store.spent()
     policy = BudgetPolicy(job.run.max_cost, job.run.max_total_tokens, Spend(so_far.usd, so_far.tokens))
-    return Budget(policy, wait=wait, waiting=waiting)
+    return Budget(policy, wait=engine.wait, waiting=engine.waiting)
 
 
 def _sinks(job: Job, world: World, place: Place) -> list[Sink]:

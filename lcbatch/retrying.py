@@ -20,10 +20,12 @@ class Retry:
     """Run failed rows again, from the store alone: of these kinds (None: all).
 
     `origin` is the job that made the output, as the store keeps it: `retry -m OTHER` is another job, and does not become it.
+    `row_model` is what rows name themselves, for a job that names none.
     """
 
     kinds: frozenset[Kind] | None = None
     origin: Mapping[str, Json] | None = None
+    row_model: str | None = None
 
 
 async def requeued(run: Run, retry: Retry) -> AsyncGenerator[Row]:

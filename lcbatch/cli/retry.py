@@ -11,6 +11,7 @@ from lcbatch.cli.options import job_options
 from lcbatch.errors import Kind, UsageError
 from lcbatch.job import RUN, Job, declared_options
 from lcbatch.records import Json
+from lcbatch.store.reading import row_model
 
 if TYPE_CHECKING:
     from lcbatch.retrying import Retry
@@ -66,13 +67,13 @@ def retry_of(out: str, store: str | None, kinds: frozenset[Kind] | None, given: 
     """The job that runs failed rows of an output again. Raises InputMissing, RefusedError, UsageError."""
     path = store_of(out, store)
     with reading(path) as connection:
-        origin = origin_of(connection, path)
+        origin, named = origin_of(connection, path), row_model(connection)
     output = origin.output(path) if names_store(out) else out
     options = {**_inherited(origin, given), **given, "output": output, "store": str(path)}
     job = Job.of(*origin.inputs, task=origin.task, **options)
     from lcbatch.retrying import Retry  # noqa: PLC0415 - as above
 
-    return job, Retry(kinds, origin.to_json())
+    return job, Retry(kinds, origin.to_json(), named)
 
 
 def _inherited(origin: Origin, given: dict[str, Any]) -> dict[str, Json]:

@@ -33,14 +33,15 @@ def item_of(row: dict[str, Json], place: str) -> Item:
     label = row.get("custom_id")
     if label is None:
         label = row.get("id")
-    return Item(row, place, label if label and type(label) is str else label_of(label))
+    return Item(row, place, label if label and type(label) is str and label.isascii() else label_of(label))
 
 
 def label_of(value: Json) -> str | None:
     """The user's label as text; None where there is none."""
     if value is None or value == "":
         return None
-    return value if isinstance(value, str) else jsontext.dumps(value)
+    text = value if isinstance(value, str) else jsontext.dumps(value)
+    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no text that a store could keep
 
 
 def parsed_item(text: bytes | str, place: str) -> Item:

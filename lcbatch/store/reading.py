@@ -244,6 +244,13 @@ def last_run(connection: sqlite3.Connection) -> LastRun | None:
     return LastRun(started_at, ended_at, exit_code, command, jsontext.loads(job), figures)
 
 
+def row_model(connection: sqlite3.Connection) -> str | None:
+    """The model that the first row of OpenAI's Batch form names; None where no row does."""
+    query = "SELECT json_extract(fields, '$.body.model') FROM rows WHERE json_type(fields, '$.body.model') = 'text'"
+    found = connection.execute(f"{query} LIMIT 1").fetchone()
+    return None if found is None else str(found[0])
+
+
 def generation(connection: sqlite3.Connection) -> int:
     """The reading of the input that counts."""
     return int(connection.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()[0])

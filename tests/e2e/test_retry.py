@@ -20,7 +20,7 @@ from lcbatch.opening import Run
 from lcbatch.records import Row
 from lcbatch.retrying import _limited
 from lcbatch.testing import make_row
-from tests.e2e.support import MODEL, Shop, rows_of, texts
+from tests.e2e.support import MODEL, Shop, cli, rows_of, texts
 
 BAD = "[[fault:filter]]"
 """A row that the provider's content filter withholds, for good."""
@@ -330,3 +330,17 @@ def test_what_was_never_run_has_nothing_to_retry(tmp_path: Path) -> None:
         retry_of(str(tmp_path / "out.jsonl"), None, None, {})
     with pytest.raises(InputMissing, match="there is no run store"):
         retry_of("/", None, None, {})
+
+
+def test_rows_that_name_their_own_model_can_be_retried(shop: Shop) -> None:
+    requests = [
+        {"custom_id": str(number), "body": {"model": "sim", "messages": [{"role": "user", "content": text}]}}
+        for number, text in enumerate(["fine", "[[fault:filter:1]] first"])
+    ]
+    shop.write("batch.jsonl", requests)
+    own = ("--base-url", shop.provider.base_url, "-o", "out.jsonl")
+    first = cli("run", "batch.jsonl", *own, cwd=shop.folder, env={"OPENAI_API_KEY": "x"})
+    assert first.returncode == 3, first.stderr
+    again = cli("retry", "out.jsonl", cwd=shop.folder, env={"OPENAI_API_KEY": "x"})
+    assert again.returncode == 0, again.stderr
+    assert len(shop.output()) == 2
