@@ -38,22 +38,22 @@ def _run(shop: Shop, *more: str, **env: str) -> subprocess.CompletedProcess[str]
 def test_the_cap_on_money_holds_over_all_runs(tmp_path: Path) -> None:
     with SimulatorProcess(latency_s=0.05, answer_tokens=16) as provider:
         shop = Shop(provider, tmp_path)
-        shop.write("in.jsonl", rows_of(*(f"word {number}" for number in range(400))))
-        capped = ("--max-output-tokens", "20", "--price", _PRICE, "--max-cost", "0.2", "-j", "50")
+        shop.write("in.jsonl", rows_of(*(f"word {number}" for number in range(200))))
+        capped = ("--max-output-tokens", "20", "--price", _PRICE, "--max-cost", "0.1", "-j", "50")
 
         first = _run(shop, *capped)
         spent = _cost_usd(shop)
         again = _run(shop, *capped)
 
         assert (first.returncode, again.returncode) == (8, 8), first.stderr
-        assert "--max-cost 0.2 is reached" in first.stderr
+        assert "--max-cost 0.1 is reached" in first.stderr
         assert "higher cap" in first.stderr
-        assert 0.95 * 0.2 <= spent <= 0.2
-        assert _cost_usd(shop) <= 0.2
+        assert 0.95 * 0.1 <= spent <= 0.1
+        assert _cost_usd(shop) <= 0.1
         more = _run(shop, "--max-output-tokens", "20", "--price", _PRICE, "--max-cost", "5", "-j", "50")
         assert more.returncode == 0, more.stderr
-        assert len(shop.output()) == 400
-        assert len(shop.billed()) == 400
+        assert len(shop.output()) == 200
+        assert len(shop.billed()) == 200
 
 
 def test_the_cap_on_tokens_and_retry_under_it(tmp_path: Path) -> None:
@@ -176,9 +176,9 @@ def test_a_row_that_takes_too_long_fails_and_is_taken_up_again(tmp_path: Path) -
 
 
 def test_status_says_what_a_run_waits_for(tmp_path: Path) -> None:
-    with SimulatorProcess(rpm=60.0, burst_s=2.0) as provider:
+    with SimulatorProcess(rpm=120.0, burst_s=1.0) as provider:
         shop = Shop(provider, tmp_path)
-        shop.write("in.jsonl", rows_of(*(f"w{number}" for number in range(8))))
+        shop.write("in.jsonl", rows_of(*(f"w{number}" for number in range(7))))
         done = _run(shop, "--summary-json", "summary.json")
         assert done.returncode == 0, done.stderr
         held_s = json.loads((tmp_path / "summary.json").read_text())["held_s"]
@@ -187,4 +187,4 @@ def test_status_says_what_a_run_waits_for(tmp_path: Path) -> None:
         text = cli("status", "out.jsonl", cwd=tmp_path).stdout
         assert "held up  " in text
         known = json.loads(cli("status", "out.jsonl", "--json", cwd=tmp_path).stdout)
-        assert known["limits"][MODEL]["rpm"] == pytest.approx(60.0, rel=0.02)
+        assert known["limits"][MODEL]["rpm"] == pytest.approx(120.0, rel=0.02)
