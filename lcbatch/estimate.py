@@ -11,22 +11,17 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lcbatch.calls.rate import Estimate
-from lcbatch.errors import CallFailed, Failure
+from lcbatch.calls.budget import longest_of
+from lcbatch.calls.rate import CHARS_PER_TOKEN, FIRST_OUTPUT_TOKENS, Estimate
+from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.job import SUMMARIZE, Job
 from lcbatch.ports import Call, Chain, DocumentReader, Price
 from lcbatch.records import Json, Reply, Request, Row, Usage
 from lcbatch.store.reading import PastRow, past_rows
 from lcbatch.store.schema import connect
 
-_ASSUMED_ANSWER_TOKENS = 256
-"""As the limiter assumes before it has seen an answer."""
-
 _TOKENS_PER_WORD = 4 / 3
 """OpenAI's rule of thumb for English: 100 tokens to 75 words."""
-
-_CHARS_PER_TOKEN = 4.0
-"""OpenAI's rule of thumb for English; languages in other scripts take more tokens, lists of numbers too."""
 
 _FIRST_TOKEN_S = 0.5
 _TOKEN_S = 0.015
@@ -126,8 +121,8 @@ async def measured(
                 await chain(whole.fields)
         except CallFailed as error:
             failure = error.failure if not taken else None
-        except Exception:  # noqa: BLE001, S110 - the chain cannot make anything of made-up text: its requests count all the same
-            pass
+        except Exception as error:  # noqa: BLE001 - with a request out, it is the made-up text that the chain cannot use
+            failure = Failure(Kind.CHAIN, f"{type(error).__name__}: {error}") if not taken else None
         found.append(Measured(whole, tuple(taken), failure))
     return found
 
@@ -150,11 +145,11 @@ def assumed(job: Job, longest: int | None) -> Basis:
     if job.task == SUMMARIZE:
         tokens, method = job.chain.words * _TOKENS_PER_WORD, f"assumed from --words {job.chain.words}"
     else:
-        tokens, method = float(_ASSUMED_ANSWER_TOKENS), "assumed"
+        tokens, method = FIRST_OUTPUT_TOKENS, "assumed"
     if longest is not None and longest < tokens:
         tokens, method = float(longest), "the longest that is allowed"
     latency = f"assumed: {_FIRST_TOKEN_S:g} s, and {_TOKEN_S * 1000:g} ms a token of the answer"
-    return Basis(1 / _CHARS_PER_TOKEN, tokens, (), Method(f"{_CHARS_PER_TOKEN:g} characters a token", method, latency))
+    return Basis(1 / CHARS_PER_TOKEN, tokens, (), Method(f"{CHARS_PER_TOKEN:g} characters a token", method, latency))
 
 
 def learned(basis: Basis, past: Sequence[PastRow], longest: int | None) -> Basis:
@@ -254,12 +249,6 @@ def past_cost(past: Sequence[PastRow]) -> RowCost | None:
         None if usd is None else usd / count,
         None,
     )
-
-
-def longest_of(request: Request, longest: int | None) -> int | None:
-    """The longest answer in tokens that a request allows: its own word goes before the model's."""
-    own = request.params.get("max_completion_tokens") or request.params.get("max_tokens")
-    return own if isinstance(own, int) else longest
 
 
 def _plus(usd: float | None, pricing: Pricing, request: Request, usage: Usage) -> float | None:

@@ -14,8 +14,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lcbatch.calls.budget import longest_of
 from lcbatch.errors import CallFailed, Failure, Kind
-from lcbatch.estimate import Basis, longest_of
+from lcbatch.estimate import Basis
 from lcbatch.events import CallEnded, CallStarted, Event, Gate, RowsFinished, RunStarted
 from lcbatch.execute.local import LocalExecutor
 from lcbatch.execute.virtual_time import run_virtual
@@ -241,7 +242,7 @@ class _Forgetful:
 
 def _acted(scene: Scene, line: Line, end: Ended, chance: random.Random, clock: Clock) -> Ended:
     """The same end with an actor in the provider's place."""
-    own = scene.limits.get(f"{line.label} {end.url}".strip(), {})
+    own = scene.limits.get(line.name_of(end), {})
     actor = _Actor(scene, end.max_output_tokens, own.get("rpm"), own.get("tpm"), chance, clock)
     listen = actor.listen if actor.requests or actor.tokens else None
     return replace(end, ask=actor.ask, listen=listen)

@@ -1,11 +1,22 @@
-"""LangChain's messages as plain JSON, by their shape: nothing of LangChain is imported here."""
+"""LangChain's messages and models by their shape: nothing of LangChain is imported here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from lcbatch.records import Answer, Json, Usage
+
+M = TypeVar("M")
+
+
+def message_of(result: Any) -> Any:
+    """A ChatResult's first message, with the metadata that BaseChatModel gives it."""
+    generation = result.generations[0]
+    message = generation.message
+    alone = (result.llm_output or {}) if len(result.generations) == 1 else {}
+    message.response_metadata = {**alone, **(generation.generation_info or {}), **message.response_metadata}
+    return message
 
 
 def answer_of(message: Any) -> Answer:
@@ -46,3 +57,12 @@ def _plain(value: Any) -> Json:
         return [_plain(inner) for inner in value]
     dump = getattr(value, "model_dump", None)
     return _plain(dump(mode="json")) if dump is not None else str(value)
+
+
+def shallow_copy(model: M, **attributes: Any) -> M:
+    """A chat model's copy that shares its private state, so that nothing a model keeps there is lost with the copy."""
+    whole: Any = model
+    copy: M = whole.model_copy()
+    copy.__dict__.update(attributes)
+    object.__setattr__(copy, "__pydantic_private__", whole.__pydantic_private__)
+    return copy

@@ -243,7 +243,7 @@ def _changed(lineage: Lineage, identity: Mapping[str, Json]) -> RefusedError:
     assert lineage.previous is not None
     names = sorted(set(lineage.previous) | set(identity))
     changes = [
-        f"  {name}: {_short(lineage.previous.get(name))} -> {_short(identity.get(name))}"
+        f"  {name}: {in_a_line(lineage.previous.get(name))} -> {in_a_line(identity.get(name))}"
         for name in names
         if lineage.previous.get(name) != identity.get(name)
     ]
@@ -253,7 +253,8 @@ def _changed(lineage: Lineage, identity: Mapping[str, Json]) -> RefusedError:
     )
 
 
-def _short(value: Json) -> str:
+def in_a_line(value: Json) -> str:
+    """A value as JSON, cut to what fits a message."""
     text = jsontext.dumps(value)
     return text if len(text) <= 120 else text[:117] + "..."  # noqa: PLR2004 - a line's worth
 

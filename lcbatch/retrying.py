@@ -10,7 +10,7 @@ from lcbatch import jsontext
 from lcbatch.errors import Kind, LcbatchError, RefusedError, UsageError
 from lcbatch.events import InputSize, Notice
 from lcbatch.opening import Run
-from lcbatch.plan import Plan
+from lcbatch.plan import Plan, in_a_line
 from lcbatch.records import Json, Row
 from lcbatch.store.run_store import Lineage
 
@@ -82,12 +82,7 @@ def _changed(run: Run, before: Mapping[str, Json], now: Mapping[str, Json]) -> d
     """What differs but for the model, by name. A model that reads no prompt has None in its place."""
     of_model = {"row_models", *(name for served in run.models for name in served.model.identity)}
     return {
-        name: f"  {name}: {_short(before[name])} -> {_short(now[name])}"
+        name: f"  {name}: {in_a_line(before[name])} -> {in_a_line(now[name])}"
         for name in sorted((before.keys() & now.keys()) - of_model)
         if before[name] != now[name] and (name == "uses" or None not in (before[name], now[name]))
     }
-
-
-def _short(value: Json) -> str:
-    text = jsontext.dumps(value)
-    return text if len(text) <= 120 else text[:117] + "..."  # noqa: PLR2004 - a line's worth

@@ -231,6 +231,10 @@ class Line:
     label: str
     ends: tuple[Ended, ...]
 
+    def name_of(self, end: Ended) -> str:
+        """By which the limits of an endpoint are known, also to later runs."""
+        return f"{self.label} {end.url}".strip()
+
 
 def lines_of(models: Sequence[Served]) -> list[Line]:
     """What the stacks are built over, for models that are asked through LangChain."""
@@ -287,7 +291,7 @@ def _provider(job: Job, line: Line, around: Surroundings, *, hands_on: bool) -> 
             call=_attempt(job, line.label, end, around),
             concurrency=ConcurrencyPolicy(least=bounds.least, most=bounds.most, limit=bounds.start),
             breaker=BreakerPolicy(hopeful=around.hopeful, outage_timeout_s=job.run.outage_timeout),
-            limits=_limits(job, line.label, end, around),
+            limits=_limits(job, line.name_of(end), end, around),
             label=end.url,
             # Where each row names its model, one that is unknown says nothing about the others.
             leaves_out=ENDPOINTS_OWN - {Kind.NOT_FOUND} if model_name(job) is None else ENDPOINTS_OWN,
@@ -307,10 +311,10 @@ def _provider(job: Job, line: Line, around: Surroundings, *, hands_on: bool) -> 
     return provider
 
 
-def _limits(job: Job, label: str, end: Ended, around: Surroundings) -> RateLimits:
+def _limits(job: Job, name: str, end: Ended, around: Surroundings) -> RateLimits:
     """The endpoint's limits a minute: as they are given, else as its answers say."""
     limits = RateLimits(rpm=end.rpm or job.run.rpm, tpm=end.tpm or job.run.tpm)
-    around.limits[f"{label} {end.url}".strip()] = limits
+    around.limits[name] = limits
     if end.listen is not None:
         end.listen(lambda headers: limits.heard(headers, around.clock(), time.time()))
     return limits

@@ -110,14 +110,20 @@ class WorstCase:
         """Raises CallFailed for a request whose price or length has no bound."""
         params = request.params
         model = str(params.get("model") or self.model)
-        output = params.get("max_completion_tokens") or params.get("max_tokens") or self.max_output_tokens
-        if not isinstance(output, int):
+        output = longest_of(request, self.max_output_tokens)
+        if output is None:
             raise _unbounded(f"the longest answer of {model} is not known", "--max-output-tokens")
         usage = Usage(_most_prompt_tokens(request), output)
         cost_usd = self.price(model, usage) if self.price is not None else 0.0
         if cost_usd is None:
             raise _unbounded(f"no price is known for {model}", "--price in=..,out=..")
         return Spend(cost_usd, usage.prompt_tokens + usage.completion_tokens)
+
+
+def longest_of(request: Request, longest: int | None) -> int | None:
+    """The longest answer in tokens that a request allows: its own word goes before the model's."""
+    own = request.params.get("max_completion_tokens") or request.params.get("max_tokens")
+    return own if isinstance(own, int) else longest
 
 
 def _unbounded(what: str, option: str) -> CallFailed:

@@ -30,6 +30,7 @@ from lcbatch.calls.hooks import hooked
 from lcbatch.calls.standin import Asked, LoopWaits, is_stand_in, stand_in, whole_replies
 from lcbatch.calls.threads import MOST, in_a_call, threads_for_calls
 from lcbatch.errors import CallFailed
+from lcbatch.messages import message_of
 from lcbatch.ports import Call
 from lcbatch.records import Json, Reply, Request, current_row
 
@@ -75,14 +76,8 @@ async def ask(request: Request) -> AIMessage:
         result = await step(asked.messages, stop=asked.stop, **manager, **asked.options)
     finally:
         in_a_call.reset(token)
-    generation = result.generations[0]
-    message = generation.message
+    message = message_of(result)
     assert isinstance(message, AIMessage)
-    message.response_metadata = {
-        **(result.llm_output or {}),
-        **(generation.generation_info or {}),
-        **message.response_metadata,
-    }
     return message
 
 

@@ -22,8 +22,12 @@ _SHARE = 0.99
 _BURST_S = 1.0
 """How far calls may run ahead of the rate: enough to use what a pause of the machine left over."""
 
-_FIRST_OUTPUT_TOKENS = 256.0
-_CHARS_PER_TOKEN = 4.0
+FIRST_OUTPUT_TOKENS = 256.0
+"""Assumed of an answer before any was seen."""
+
+CHARS_PER_TOKEN = 4.0
+"""OpenAI's rule of thumb for English; languages in other scripts take more tokens, lists of numbers too."""
+
 _MEMORY = 0.05
 """Weight of the newest usage in the estimates: some twenty calls are remembered."""
 
@@ -74,8 +78,8 @@ class Meter:
 class Estimate:
     """Tokens of a call before it is made, calibrated on the usage of those before it."""
 
-    tokens_per_char: float = 1.0 / _CHARS_PER_TOKEN
-    output_tokens: float = _FIRST_OUTPUT_TOKENS
+    tokens_per_char: float = 1.0 / CHARS_PER_TOKEN
+    output_tokens: float = FIRST_OUTPUT_TOKENS
     _seen: int = 0
 
     def of(self, request: Request) -> float:

@@ -14,6 +14,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+from lcbatch.messages import shallow_copy
+
 _OF_STREAMING = frozenset({"stream", "stream_usage", "stream_options"})
 """Options that providers refuse in a call for a whole reply."""
 
@@ -109,7 +111,7 @@ def stand_in(model: BaseChatModel, governor: Answers) -> BaseChatModel:
     """The model in all but its steps. An attribute of the object comes before the class's method of that name."""
     steps = _Steps(model, governor)
     getattr(model, "_serialized", None)  # what LangChain keeps on the model must not be worked out anew on each copy
-    return _copy(
+    return shallow_copy(
         model,
         _agenerate=steps.agenerate,
         _generate=steps.generate,
@@ -129,21 +131,13 @@ def is_stand_in(model: BaseChatModel) -> bool:
     return _MARK in model.__dict__
 
 
-def _copy(model: BaseChatModel, **attributes: Any) -> BaseChatModel:
-    """A shallow copy that shares the model's private state, so that nothing a model keeps there is lost with the copy."""
-    copy = model.model_copy()
-    copy.__dict__.update(attributes)
-    object.__setattr__(copy, "__pydantic_private__", model.__pydantic_private__)
-    return copy
-
-
 def whole_replies(model: BaseChatModel) -> BaseChatModel:
     """The model, set up to answer in one piece."""
     more: dict[str, Any] = getattr(model, "model_kwargs", None) or {}
     changes: dict[str, Any] = {"streaming": False} if getattr(model, "streaming", False) else {}
     if not _OF_STREAMING.isdisjoint(more):
         changes["model_kwargs"] = {name: value for name, value in more.items() if name not in _OF_STREAMING}
-    return _copy(model, **changes) if changes else model
+    return shallow_copy(model, **changes) if changes else model
 
 
 def _one_chunk(message: AIMessage) -> ChatGenerationChunk:

@@ -20,7 +20,7 @@ from langchain_openai.chat_models.base import _handle_openai_api_error, _handle_
 from pydantic import Field, PrivateAttr, SecretStr
 
 from lcbatch import jsontext
-from lcbatch.messages import answer_of
+from lcbatch.messages import answer_of, message_of
 from lcbatch.models.plain import Frame, plain_answer
 from lcbatch.ports import Ask
 from lcbatch.records import Answer, Request
@@ -83,7 +83,7 @@ class FastChatOpenAI(ChatOpenAI):
 
         async def plain(data: bytes, headers: Mapping[str, str]) -> Answer:
             body = await self._send(data, headers)
-            return plain_answer(body) or answer_of(_message(self._result(body)))
+            return plain_answer(body) or answer_of(message_of(self._result(body)))
 
         def ask(request: Request) -> Awaitable[Answer]:
             nonlocal frame
@@ -226,15 +226,6 @@ def _proxy_for(url: URL) -> tuple[Any, Any]:
         return get_env_proxy_for_url(url)
     except LookupError:
         return None, None
-
-
-def _message(result: ChatResult) -> BaseMessage:
-    """The first choice, with the metadata that BaseChatModel gives it."""
-    generation = result.generations[0]
-    message = generation.message
-    alone = (result.llm_output or {}) if len(result.generations) == 1 else {}
-    message.response_metadata = {**alone, **(generation.generation_info or {}), **message.response_metadata}
-    return message
 
 
 def _body(payload: Mapping[str, Any]) -> bytes:

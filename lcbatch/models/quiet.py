@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lcbatch.messages import shallow_copy
+
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
@@ -81,10 +83,12 @@ class QuietClients:
             return twin
         if _is_sdk(sdk):
             quiet = self._quieted(sdk, own_http=getattr(model, "http_async_client", None) is None)
-            return _copy(model, root_async_client=quiet, async_client=quiet.chat.completions)
+            return shallow_copy(model, root_async_client=quiet, async_client=quiet.chat.completions)
         sdk = getattr(model, "_async_client", None)
         if _is_sdk(sdk):
-            return _copy(model, _async_client=self._quieted(sdk, own_http=not getattr(model, "anthropic_proxy", None)))
+            return shallow_copy(
+                model, _async_client=self._quieted(sdk, own_http=not getattr(model, "anthropic_proxy", None))
+            )
         return model
 
     def _fast(self, model: BaseChatModel, sdk: Any) -> BaseChatModel | None:
@@ -143,11 +147,3 @@ class QuietClients:
 def _is_sdk(client: Any) -> bool:
     """Whether this is a client of the kind that OpenAI's and Anthropic's SDKs share."""
     return hasattr(client, "with_options") and hasattr(client, "max_retries")
-
-
-def _copy(model: BaseChatModel, **attributes: Any) -> BaseChatModel:
-    """A shallow copy that shares the model's private state, so that nothing a model keeps there is lost with the copy."""
-    copy = model.model_copy()
-    copy.__dict__.update(attributes)
-    object.__setattr__(copy, "__pydantic_private__", model.__pydantic_private__)
-    return copy
