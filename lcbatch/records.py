@@ -89,11 +89,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One model call to make. `messages` and `params` are plain JSON; `native` is what its maker wants back unchanged."""
+    """One model call to make. `messages` and `params` are plain JSON; `native` is what its maker wants back unchanged.
+
+    `step` names the part of the chain that asks (`map`, `reduce`, a node's name), for the figures by step; it decides nothing.
+    """
 
     messages: list[Json]
     params: Mapping[str, Json] = field(default_factory=dict)
     native: Any = None
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
