@@ -108,7 +108,8 @@ async def open_run(
     source = None if from_store else Peeked(source_of(job, world, place))
     if source is not None:
         stack.push_async_callback(source.aclose)
-    models = wire_models(job, world.env, row_model or await row_model_of(job, source))
+    told = (lambda text: fanout.emit(Notice(text))) if job.display.debug else None
+    models = wire_models(job, world.env, row_model or await row_model_of(job, source), told)
     for served in models:
         stack.push_async_callback(served.aclose)
     over = prepare_chain(job, models)

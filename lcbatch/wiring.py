@@ -28,7 +28,7 @@ from lcbatch.errors import Kind, UsageError
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import sleeping
 from lcbatch.job import EXTRACTIVE, SUMMARIZE, Job
-from lcbatch.models import LoadedModel
+from lcbatch.models import LoadedModel, Told
 from lcbatch.models.prices import price_of
 from lcbatch.models.providers import is_loopback, longest_answer
 from lcbatch.models.quiet import QuietClients, overheard
@@ -127,7 +127,7 @@ def model_name(job: Job) -> str | None:
     return job.model.model or (EXTRACTIVE if job.task == SUMMARIZE else None)
 
 
-def wire_models(job: Job, env: Mapping[str, str], row_model: str | None) -> tuple[Served, ...]:
+def wire_models(job: Job, env: Mapping[str, str], row_model: str | None, told: Told = None) -> tuple[Served, ...]:
     """The job's model and its fallbacks; none for a chain that brings its own. `row_model` is what the rows name themselves."""
     name = model_name(job)
     if name is None and job.chain.chain is not None:
@@ -136,7 +136,7 @@ def wire_models(job: Job, env: Mapping[str, str], row_model: str | None) -> tupl
         name = f"openai:{row_model}"
     if name is None:
         raise UsageError("which model?", hint="name it with -m, as in -m openai:gpt-5-mini, or set LCBATCH_MODEL")
-    models = load_models(replace(job.model, model=name), env=env, connections=bounds_of(job).most)
+    models = load_models(replace(job.model, model=name), env=env, connections=bounds_of(job).most, told=told)
     for served in models:
         _check_bounded(job, served)
     return models
@@ -194,7 +194,10 @@ async def govern(job: Job, replies: Replies, around: Surroundings) -> AsyncItera
         return
     from lcbatch.calls import governed  # noqa: PLC0415 - imports LangChain, which only a user's own chain needs here
 
-    clients = QuietClients(bounds_of(job).most)
+    def tell(text: str) -> None:
+        around.emit(Notice(text))
+
+    clients = QuietClients(bounds_of(job).most, told=tell if job.display.debug else None)
 
     def stack_of(chat: BaseChatModel) -> Call:
         label = governed.label_of(chat)
@@ -205,7 +208,7 @@ async def govern(job: Job, replies: Replies, around: Surroundings) -> AsyncItera
         return call_stack(job, [line], replies, around)
 
     try:
-        with governed.governed(stack_of, quiet=clients.quiet, tell=lambda text: around.emit(Notice(text))):
+        with governed.governed(stack_of, quiet=clients.quiet, tell=tell):
             yield
     finally:
         await clients.aclose()

@@ -18,11 +18,12 @@ AskMessage: TypeAlias = "Callable[[Request], Awaitable[AIMessage]]"
 """Puts a request to a model, and gives LangChain's own message back."""
 
 
-def invoking(model: BaseChatModel) -> Ask:
-    """Ask a model through LangChain's own `ainvoke`."""
+def invoking(model: Callable[[], BaseChatModel]) -> Ask:
+    """Ask a model through LangChain's own `ainvoke`. It is loaded when it is first asked for."""
 
     def ask(request: Request) -> Awaitable[AIMessage]:
-        return model.ainvoke(_messages(request), **request.params)
+        messages = _messages(request)
+        return model().ainvoke(messages, **request.params)
 
     return answering(ask)
 

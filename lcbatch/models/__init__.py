@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lcbatch.job import EXTRACTIVE, ModelOptions
 from lcbatch.ports import Ask, Price
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 
+Told: TypeAlias = Callable[[str], None] | None
+"""Who is told what is decided underneath, None where nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A chat model, ready to be called.
@@ -21,11 +25,11 @@ class LoadedModel:
     `identity` is what decides its answers (never a key, a URL or a version); `local` says that it runs on this machine and
     costs nothing; `takes_document_alone` that it wants the bare document, with words, language and focus as arguments.
     `listen` takes who wants the headers of every response, None where they cannot be had. `max_output_tokens` bounds an answer
-    (None: nothing does, as far as is known). `shortcut` wraps LangChain's way
-    to the model in a shorter one for what is plain, where there is such a way.
+    (None: nothing does, as far as is known). `shortcut` wraps LangChain's way to the model in a shorter one for what is plain,
+    where there is such a way. `chat` gives LangChain's model, and may load it for that.
     """
 
-    chat: BaseChatModel
+    chat: Callable[[], BaseChatModel]
     label: str
     identity: Mapping[str, Json]
     price: Price
@@ -37,7 +41,7 @@ class LoadedModel:
     shortcut: Callable[[Ask], Ask] | None = None
 
 
-def load_model(options: ModelOptions, *, env: Mapping[str, str], connections: int) -> LoadedModel:
+def load_model(options: ModelOptions, *, env: Mapping[str, str], connections: int, told: Told = None) -> LoadedModel:
     """Build the model that `options.model` names; `connections` is the most calls in flight.
 
     Raises ConfigError for an unknown provider, a missing package or a missing key.
@@ -48,7 +52,7 @@ def load_model(options: ModelOptions, *, env: Mapping[str, str], connections: in
         return embedded_model()
     from lcbatch.models.providers import provider_model  # noqa: PLC0415
 
-    return provider_model(options, env=env, connections=connections)
+    return provider_model(options, env=env, connections=connections, told=told)
 
 
 async def nothing_to_close() -> None:

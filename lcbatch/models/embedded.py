@@ -10,8 +10,9 @@ from lcbatch.models.prices import price_of
 
 def embedded_model() -> LoadedModel:
     """The extractive model; its answers change only with lcbatch's own algorithm, whose number is in the identity."""
+    chat = ExtractiveChat()
     return LoadedModel(
-        chat=ExtractiveChat(),
+        chat=lambda: chat,
         label=EXTRACTIVE,
         identity=identity_of(EXTRACTIVE, {}),
         price=price_of("lcbatch", local=True),

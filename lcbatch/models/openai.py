@@ -2,13 +2,13 @@
 
 LangChain still builds the request and the message; only the way between them is shorter than the SDK's (which costs about
 2 ms of CPU a call, most of it in its connection pool and its walk over the body). What this way does not cover takes the
-stock one by itself: the responses API, response formats that the SDK parses, options of the SDK's own transport.
+stock one by itself: the responses API, tools beside a response format, options of the SDK's own transport.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -17,47 +17,46 @@ import orjson
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 from langchain_openai.chat_models.base import _handle_openai_api_error, _handle_openai_bad_request
+from openai.lib._parsing import parse_chat_completion, type_to_response_format_param
+from openai.types.chat import ChatCompletion
 from pydantic import Field, PrivateAttr, SecretStr
 
-from lcbatch import jsontext
-from lcbatch.messages import answer_of, message_of
-from lcbatch.models.plain import Frame, plain_answer
-from lcbatch.ports import Ask
-from lcbatch.records import Answer, Request
+from lcbatch.models.outline import Outline
+from lcbatch.models.plain import Frame
+from lcbatch.models.wire import FAULTS, Heard, Wire
 
 if TYPE_CHECKING:
-    import aiohttp
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
     from langchain_core.messages import BaseMessage
-    from yarl import URL
 
-_CONNECT_TIMEOUT_S = 30.0
 _KEEPALIVE_S = 60.0
 _CHAT = "/chat/completions"
-_STOCK_PAYLOAD = frozenset({"response_format", "timeout", "extra_query"})
+_STOCK_PAYLOAD = frozenset({"timeout", "extra_query"})
 """Parameters that the SDK does not put into the body as they are."""
+_CUT_OFF = frozenset({"length", "content_filter"})
+"""Reasons to finish that are errors where a form was asked for."""
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 """Headers of the body as it travelled; aiohttp has unpacked it."""
 
 
 class FastChatOpenAI(ChatOpenAI):
-    """ChatOpenAI over one aiohttp session of its own.
+    """ChatOpenAI over one wire of its own.
 
-    `connections` bounds the session's pool and should be no less than the calls in flight. `heard` is told the headers of every
-    response. The session opens with the first
-    call; `aclose` closes it. Timeouts are the caller's affair. Raises what ChatOpenAI raises.
+    `connections` bounds the wire's pool and should be no less than the calls in flight. `heard` is told the headers of every
+    response, `told` once of each reason for which a call goes the stock way. The connections open as they are needed; `aclose`
+    closes them. Timeouts are the caller's affair. Raises what ChatOpenAI raises.
 
     What goes the stock way goes over an HTTP client of its own, too: LangChain's is shared by all models of the process and is
     never closed, so that it outlives its event loop.
     """
 
     connections: int = 1000
-    heard: Callable[[Mapping[str, str]], None] | None = Field(default=None, exclude=True)
-    _session: aiohttp.ClientSession | None = PrivateAttr(default=None)
+    heard: Heard | None = Field(default=None, exclude=True)
+    told: Callable[[str], None] | None = Field(default=None, exclude=True)
+    _wire: Wire | None = PrivateAttr(default=None)
     _stock: httpx2.AsyncClient | None = PrivateAttr(default=None)
     _stock_sdk: openai.AsyncOpenAI | None = PrivateAttr(default=None)
-    _faults: type[Exception] = PrivateAttr(default=OSError)
-    _address: Any = PrivateAttr(default=None)
+    _detours: set[str] = PrivateAttr(default_factory=set)
 
     async def _agenerate(
         self,
@@ -67,37 +66,77 @@ class FastChatOpenAI(ChatOpenAI):
         **kwargs: Any,
     ) -> ChatResult:
         payload = self._get_request_payload(messages, stop=stop, **kwargs)
-        if self._needs_stock(payload):
+        if (why := self.stock_way(payload)) is not None:
+            self._tell(why)
             self._open_stock()
             return await super()._agenerate(messages, stop, run_manager, **kwargs)
         extra = payload.pop("extra_body", None) or {}
         headers = payload.pop("extra_headers", None) or {}
-        return self._result(await self._send(_body({**payload, **extra}), headers))
+        form = payload.get("response_format")
+        if form is not None:
+            payload["response_format"] = type_to_response_format_param(form)
+            payload.pop("stream", None)
+        body = await self._send(_body({**payload, **extra}), headers)
+        return self.result(body) if form is None else self._formed(body, form)
 
-    def shortcut(self, otherwise: Ask) -> Ask:
-        """ports.Ask for plain messages, without building LangChain's own on the way; all else is asked as `otherwise` does.
+    def _formed(self, body: Any, form: Any) -> ChatResult:
+        """An answer that was asked for in a form. Raises what the SDK raises for one that was cut off, or is not in that form."""
+        choices = body.get("choices") if isinstance(body, dict) and not body.get("error") else None
+        if not isinstance(choices, list):
+            return self.result(body)
+        is_cut = any(isinstance(one, dict) and one.get("finish_reason") in _CUT_OFF for one in choices)
+        if is_cut or not isinstance(form, dict):
+            completion = ChatCompletion.construct(**_as_the_sdk_reads_it(body))
+            parsed = parse_chat_completion(response_format=form, input_tools=(), chat_completion=completion)
+            return self._create_chat_result(parsed)
+        result = self.result(body)
+        for generation in result.generations[:1]:
+            generation.message.additional_kwargs = {"parsed": None, **generation.message.additional_kwargs}
+        return result
 
-        Raises what ChatOpenAI raises.
-        """
-        frame: Frame | None = None
-
-        async def plain(data: bytes, headers: Mapping[str, str]) -> Answer:
-            body = await self._send(data, headers)
-            return plain_answer(body) or answer_of(message_of(self._result(body)))
-
-        def ask(request: Request) -> Awaitable[Answer]:
-            nonlocal frame
-            if frame is None:
-                frame = Frame.of(self, usable=not self._needs_stock(self._get_request_payload("x")))
-            data = frame.body(request)
-            return otherwise(request) if data is None else plain(data, frame.headers)
-
-        return ask
-
-    def _result(self, body: Any) -> ChatResult:
+    def result(self, body: Any) -> ChatResult:
+        """LangChain's own result for a completion's body. Raises what ChatOpenAI raises for one that is none."""
         result = self._create_chat_result(_as_the_sdk_reads_it(body))
         _note_refusal(result, body)
         return result
+
+    def stock_way(self, payload: Mapping[str, Any]) -> str | None:
+        """Why this request is not the fast lane's, None where it is."""
+        if self.http_async_client or self.openai_proxy:
+            return "an HTTP client of its own"
+        if self.default_query or self.include_response_headers:
+            return "default_query or include_response_headers"
+        if named := sorted(_STOCK_PAYLOAD.intersection(payload)):
+            return named[0]
+        if payload.get("response_format") is not None and payload.get("tools"):
+            return "tools beside a response format"
+        return "the responses API" if self._use_responses_api(dict(payload)) else None
+
+    def outline(self, longest: int | None) -> Outline:
+        """What a plain request to this model needs; an answer can have `longest` tokens."""
+        usable = self.stock_way(self._get_request_payload("x")) is None
+        return Outline(self.address, self.headers, Frame.of(self, usable=usable), longest)
+
+    def over(self, wire: Wire) -> None:
+        """Send over this wire, which somebody else closes."""
+        self._wire = wire
+
+    @property
+    def address(self) -> str:
+        """Where chat completions are asked for."""
+        return str(self.root_async_client.base_url).rstrip("/") + _CHAT
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with every request: the SDK's own headers, the user's and the key."""
+        client = self.root_async_client
+        named = {**client.default_headers, **client.auth_headers}
+        return {name: value for name, value in named.items() if isinstance(value, str)}
+
+    def _tell(self, why: str) -> None:
+        if self.told is not None and why not in self._detours:
+            self._detours.add(why)
+            self.told(f"{self.model_name} goes LangChain's own way, which takes more CPU: {why}")
 
     async def _send(self, data: bytes, headers: Mapping[str, str]) -> Any:
         """One chat completion's body; raises what ChatOpenAI raises."""
@@ -109,52 +148,33 @@ class FastChatOpenAI(ChatOpenAI):
             _handle_openai_api_error(error)
         raise AssertionError("both raise")
 
-    def _needs_stock(self, payload: Mapping[str, Any]) -> bool:
-        transport = self.http_async_client or self.openai_proxy or self.default_query or self.include_response_headers
-        return bool(transport) or not _STOCK_PAYLOAD.isdisjoint(payload) or self._use_responses_api(dict(payload))
-
     async def _post(self, data: bytes, headers: Mapping[str, str]) -> Any:
         """Send one request; the answer's JSON, or its text where that is none and does not claim to be.
 
         Raises the SDK's own exceptions, and JSONDecodeError for broken JSON under a JSON content type.
         """
-        session = self._session or self._open_session()
         try:
-            async with session.post(self._address, data=data, headers=headers, allow_redirects=False) as response:
-                content = await response.read()
+            response = await self._opened().post(data, headers)
         except TimeoutError as error:
             raise openai.APITimeoutError(self._request()) from error
-        except (self._faults, OSError) as error:
+        except FAULTS as error:
             raise openai.APIConnectionError(request=self._request()) from error
-        if self.heard is not None:
-            self.heard(response.headers)
-        if response.status >= 300:  # noqa: PLR2004 - all that is no success, redirects too: a key must not follow them
+        if not response.is_success:
             kept = [(name, value) for name, value in response.headers.items() if name.lower() not in _OF_THE_WIRE]
-            answer = httpx2.Response(response.status, headers=kept, content=content, request=self._request())
+            answer = httpx2.Response(
+                response.status_code, headers=kept, content=response.content, request=self._request()
+            )
             raise self.root_async_client._make_status_error_from_response(answer)  # noqa: SLF001 - the SDK's own mapping
-        return _parsed(content, response.content_type)
+        return response.parsed()
 
     def _request(self) -> httpx2.Request:
         """As errors want to have it."""
-        return httpx2.Request("POST", str(self._address))
+        return httpx2.Request("POST", self.address)
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        import aiohttp  # noqa: PLC0415 - 100 ms that only a run pays
-        from yarl import URL  # noqa: PLC0415
-
-        if self._session is None:
-            self._faults = aiohttp.ClientError
-            self._address = URL(str(self.root_async_client.base_url).rstrip("/") + _CHAT)
-            proxy, proxy_auth = _proxy_for(self._address)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self.connections, keepalive_timeout=_KEEPALIVE_S),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
-                headers=self._session_headers(),
-                proxy=proxy,
-                proxy_auth=proxy_auth,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
+    def _opened(self) -> Wire:
+        if self._wire is None:
+            self._wire = Wire(self.address, self.headers, connections=self.connections, heard=self.heard)
+        return self._wire
 
     def _open_stock(self) -> None:
         if self._stock is None and self.http_async_client is None:
@@ -174,38 +194,50 @@ class FastChatOpenAI(ChatOpenAI):
         if self.heard is not None:
             self.heard(response.headers)
 
-    def _session_headers(self) -> dict[str, str]:
-        client = self.root_async_client
-        named = {**client.default_headers, **client.auth_headers}
-        return {name: value for name, value in named.items() if isinstance(value, str)}
-
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._wire is not None:
+            await self._wire.aclose()
         if self._stock is not None:
             await self._stock.aclose()
 
 
-def lane_for(model: Any, *, connections: int, heard: Callable[[Mapping[str, str]], None]) -> FastChatOpenAI | None:
+def lane_for(
+    model: Any, *, connections: int, heard: Heard, told: Callable[[str], None] | None = None
+) -> FastChatOpenAI | None:
     """A fast lane that goes where this stock ChatOpenAI goes, with its key and headers.
 
     None for a subclass, and for a model with a way of its own: an HTTP client, a timeout, a key that a function gives.
     """
-    if type(model) is not ChatOpenAI or not isinstance(model.openai_api_key, SecretStr):
-        return None
-    if model.request_timeout is not None or model.http_client is not None or model.http_async_client is not None:
-        return None
-    own = {name: private.get_default() for name, private in FastChatOpenAI.__private_attributes__.items()}
-    lane = _as(model, {**own, **(model.__pydantic_private__ or {})}, connections=connections, heard=heard)
-    return None if lane._needs_stock({"messages": []}) else lane  # noqa: SLF001 - the class's own
+    why = _own_way(model)
+    if why is None:
+        own = {name: private.get_default() for name, private in FastChatOpenAI.__private_attributes__.items()}
+        private = {**own, **(model.__pydantic_private__ or {})}
+        lane = _as(model, private, connections=connections, heard=heard, told=told)
+        if (why := lane.stock_way({"messages": []})) is None:
+            return lane
+    if told is not None:
+        told(f"{getattr(model, 'model_name', 'a model')} goes LangChain's own way, which takes more CPU: {why}")
+    return None
+
+
+def _own_way(model: Any) -> str | None:
+    """Why a user's model has to be asked as it is, None where a fast twin does all that it would do."""
+    if type(model) is not ChatOpenAI:
+        return f"it is a {type(model).__name__}"
+    if not isinstance(model.openai_api_key, SecretStr):
+        return "a function gives its key"
+    if model.request_timeout is not None:
+        return "a timeout of its own"
+    if model.http_client is not None or model.http_async_client is not None:
+        return "an HTTP client of its own"
+    return None
 
 
 def twin_of(model: Any, lane: FastChatOpenAI) -> FastChatOpenAI:
     """The same model over the lane, whose connections it shares."""
     private: Any = lane.__pydantic_private__
-    return _as(model, private, connections=lane.connections, heard=lane.heard)
+    return _as(model, private, connections=lane.connections, heard=lane.heard, told=lane.told)
 
 
 def _as(model: ChatOpenAI, private: dict[str, Any], **more: Any) -> FastChatOpenAI:
@@ -218,31 +250,11 @@ def _as(model: ChatOpenAI, private: dict[str, Any], **more: Any) -> FastChatOpen
     return copy
 
 
-def _proxy_for(url: URL) -> tuple[Any, Any]:
-    """The environment's proxy for this address, found once: aiohttp's own `trust_env` asks a thread for it twice a request."""
-    from aiohttp.helpers import get_env_proxy_for_url  # noqa: PLC0415
-
-    try:
-        return get_env_proxy_for_url(url)
-    except LookupError:
-        return None, None
-
-
 def _body(payload: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(payload, default=_plain)
     except orjson.JSONEncodeError:  # a lone surrogate or a long integer: escaped, it is for the provider to judge
         return json.dumps(payload, default=_plain).encode()
-
-
-def _parsed(content: bytes, content_type: str) -> Any:
-    """The JSON in a success. The SDK goes by the content type; a server that mislabels its JSON is understood here."""
-    try:
-        return jsontext.loads(content)
-    except ValueError:
-        if content_type.endswith("json"):
-            raise
-        return content.decode("utf-8", "replace")
 
 
 def _as_the_sdk_reads_it(body: Any) -> Any:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from lcbatch import jsontext
 from lcbatch.errors import ConfigError, UsageError
 from lcbatch.job import EXTRACTIVE, ModelOptions
-from lcbatch.models import LoadedModel, identity_of, nothing_to_close
+from lcbatch.models import LoadedModel, Told, identity_of, nothing_to_close
+from lcbatch.models.lane import Lane
+from lcbatch.models.outline import Memory, memory_of
 from lcbatch.models.prices import known_by, price_of
+from lcbatch.models.wire import Wire
+
+if TYPE_CHECKING:
+    from lcbatch.models.openai import FastChatOpenAI
 
 _NO_KEY = "none-needed"
 """Stands where a local server wants no key; the client refuses an empty one."""
@@ -33,7 +39,9 @@ _NOT_THE_ANSWERS = frozenset({"default_headers", "default_query", "extra_headers
 """Model arguments that decide no answer, and that may hold a secret: they stay out of the identity."""
 
 
-def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections: int) -> LoadedModel:
+def provider_model(
+    options: ModelOptions, *, env: Mapping[str, str], connections: int, told: Told = None
+) -> LoadedModel:
     """Build the model. Raises ConfigError (78) with what to install or to set; UsageError for a malformed option."""
     assert options.model is not None
     provider, name = _provider_and_name(options.model)
@@ -43,12 +51,8 @@ def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections
     if base_url is not None:
         _refuse_open_wire(base_url, has_key=key not in {None, _NO_KEY}, insecure_http=options.insecure_http)
     arguments = _arguments(options)
-    if provider == "openai":
-        chat, aclose = _openai(name, base_url, key, arguments, connections)
-    else:
-        chat, aclose = _by_langchain(provider, name, base_url, key, arguments), nothing_to_close
-    return LoadedModel(
-        chat=chat,
+    loaded = partial(
+        LoadedModel,
         label=options.model,
         identity=identity_of(
             options.model, {name: value for name, value in arguments.items() if name not in _NOT_THE_ANSWERS}
@@ -56,11 +60,35 @@ def provider_model(options: ModelOptions, *, env: Mapping[str, str], connections
         price=known_by(name, price_of(provider, local=local, given=options.price)),
         local=local,
         takes_document_alone=False,
-        aclose=aclose,
-        listen=None if provider != "openai" else partial(setattr, chat, "heard"),
-        max_output_tokens=longest_answer(chat),
-        shortcut=chat.shortcut if provider == "openai" and not _is_traced(env) else None,
     )
+    if provider != "openai":
+        chat = _by_langchain(provider, name, base_url, key, arguments)
+        if told is not None:
+            told(f"{options.model} goes LangChain's own way, which takes more CPU: the fast lane is OpenAI's")
+        return loaded(chat=lambda: chat, aclose=nothing_to_close, max_output_tokens=longest_answer(chat))
+    setup = {"model": name, "base_url": base_url, "key": key or _NO_KEY, "connections": connections, "told": told}
+    # Arguments may hold secrets, which must not get into a file.
+    lane = _lane(setup, arguments, None if options.model_arg else memory_of(env))
+    return loaded(
+        chat=lane.chat,
+        aclose=lane.aclose,
+        listen=lane.listen,
+        max_output_tokens=lane.longest,
+        shortcut=None if _is_traced(env) else lane.shortcut,
+    )
+
+
+def _lane(setup: Mapping[str, Any], arguments: Mapping[str, Any], memory: Memory | None) -> Lane:
+    """Over what is remembered of the model, else over what LangChain makes of it now."""
+    build: Callable[[], FastChatOpenAI] = partial(_openai, **setup, arguments=arguments)
+    known = {"model": setup["model"], "base_url": setup["base_url"], "arguments": dict(arguments)}
+    outline = memory.recall(known, setup["key"]) if memory is not None else None
+    if outline is None:
+        chat = build()
+        outline, build = chat.outline(longest_answer(chat)), lambda: chat
+        if memory is not None:
+            memory.keep(known, setup["key"], outline)
+    return Lane(outline, build, Wire(outline.address, outline.headers, connections=setup["connections"]))
 
 
 def _is_traced(env: Mapping[str, str]) -> bool:
@@ -90,23 +118,25 @@ def _provider_and_name(model: str) -> tuple[str, str]:
     return provider, name
 
 
-def _openai(name: str, base_url: str | None, key: str | None, arguments: Mapping[str, Any], connections: int) -> Any:
+def _openai(
+    *, model: str, base_url: str | None, key: str, connections: int, told: Told, arguments: Mapping[str, Any]
+) -> FastChatOpenAI:
     from pydantic import SecretStr  # noqa: PLC0415 - LangChain loads late, and pydantic with it
 
     from lcbatch.models.openai import FastChatOpenAI  # noqa: PLC0415
 
     try:
-        chat = FastChatOpenAI(
-            model=name,
+        return FastChatOpenAI(
+            model=model,
             base_url=base_url,
-            api_key=SecretStr(key or _NO_KEY),
+            api_key=SecretStr(key),
             max_retries=0,
             connections=connections,
+            told=told,
             **arguments,
         )
     except Exception as error:  # whatever the constructor dislikes, what it was given is at fault
-        raise ConfigError(f"openai:{name} cannot be set up: {error}", hint="look at --model-arg") from error
-    return chat, chat.aclose
+        raise ConfigError(f"openai:{model} cannot be set up: {error}", hint="look at --model-arg") from error
 
 
 def _by_langchain(provider: str, name: str, base_url: str | None, key: str | None, arguments: Mapping[str, Any]) -> Any:

@@ -65,8 +65,10 @@ def _tell_who_hears(headers: Mapping[str, str]) -> None:
 class QuietClients:
     """Makes models quiet, and closes what it opened for them."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, *, told: Callable[[str], None] | None = None) -> None:
         self._connections = connections
+        self._told = told
+        self._said: set[str] = set()
         self._quiet: dict[int, tuple[weakref.ref[Any], Any]] = {}
         self._lanes: dict[int, tuple[weakref.ref[Any], FastChatOpenAI]] = {}
         self._own: dict[str, Any] = {}
@@ -98,11 +100,16 @@ class QuietClients:
         key = id(sdk)
         known = self._lanes.get(key)
         if known is None or known[0]() is not sdk:
-            lane = lane_for(model, connections=self._connections, heard=_tell_who_hears)
+            lane = lane_for(model, connections=self._connections, heard=_tell_who_hears, told=self._tell)
             if lane is None:
                 return None
             known = self._lanes[key] = (weakref.ref(sdk), lane)
         return twin_of(model, known[1])
+
+    def _tell(self, text: str) -> None:
+        if self._told is not None and text not in self._said:
+            self._said.add(text)
+            self._told(text)
 
     async def aclose(self) -> None:
         """Close the connections, and leave the users' own HTTP clients as they were."""

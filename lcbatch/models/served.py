@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from lcbatch.errors import UsageError
 from lcbatch.job import EXTRACTIVE, Endpoint, ModelOptions
-from lcbatch.models import LoadedModel, load_model
+from lcbatch.models import LoadedModel, Told, load_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,9 @@ class Served:
             await model.aclose()
 
 
-def load_models(options: ModelOptions, *, env: Mapping[str, str], connections: int) -> tuple[Served, ...]:
+def load_models(
+    options: ModelOptions, *, env: Mapping[str, str], connections: int, told: Told = None
+) -> tuple[Served, ...]:
     """The model that `options.model` names, then its fallbacks in their order.
 
     A fallback takes the options that hold for any model (temperature, output tokens, reasoning effort, timeout); address, key,
@@ -39,15 +42,10 @@ def load_models(options: ModelOptions, *, env: Mapping[str, str], connections: i
         raise UsageError("--base-url and [[endpoints]] both say where the model is", hint="give one of them")
     if options.endpoints and options.model == EXTRACTIVE:
         raise UsageError(f"{EXTRACTIVE} runs here and has no [[endpoints]]", hint="name a served model with -m")
+    load = partial(load_model, env=env, connections=connections, told=told)
     at = options.endpoints or (None,)
-    first = Served(
-        options.model,
-        tuple((one, load_model(_at(options, one), env=env, connections=connections)) for one in at),
-    )
-    others = [
-        Served(name, ((None, load_model(_instead(options, name), env=env, connections=connections)),))
-        for name in options.fallback
-    ]
+    first = Served(options.model, tuple((one, load(_at(options, one))) for one in at))
+    others = [Served(name, ((None, load(_instead(options, name))),)) for name in options.fallback]
     return (first, *others)
 
 

@@ -68,7 +68,12 @@ class Trial:
     async def call(self, request: Request) -> Reply:
         clock = asyncio.get_running_loop().time
         attempt = direct(
-            invoking(self.model), label="test:m", timeout_s=self._timeout_s, price=price, clock=clock, emit=self.events
+            invoking(lambda: self.model),
+            label="test:m",
+            timeout_s=self._timeout_s,
+            price=price,
+            clock=clock,
+            emit=self.events,
         )
         return await attempt(request)
 

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from lcbatch.simulator.process import SimulatorProcess
 from lcbatch.store.run_store import open_store
 
 _HEAVY = ("langchain", "langsmith", "openai", "httpx", "httpx2", "aiohttp", "numpy", "pyarrow", "genai_prices")
 """pydantic is none of them: Typer loads it by itself (50 ms) as soon as a command's parameters are read."""
+
+_LANGCHAIN = ("langchain", "langsmith", "openai", "httpx")
 
 _SCRIPT = """
 import json, sys
@@ -98,6 +101,20 @@ def test_an_error_before_any_model_loads_none(tmp_path: Path) -> None:
     code, found, _ = started("run", "in.jsonl", cwd=tmp_path)
 
     assert (code, found) == (2, [])
+
+
+def test_a_model_that_was_set_up_before_is_asked_without_langchain(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("one\ntwo\n")
+    with SimulatorProcess() as provider:
+        asked = ("run", "in.txt", "--input-format", "lines", "-m", "openai:sim", "--base-url", provider.base_url)
+        starts = [
+            started(*asked, "-p", "Say {text}", "-o", f"out{turn}.jsonl", "-q", cwd=tmp_path, heavy=_LANGCHAIN)
+            for turn in range(2)
+        ]
+
+    assert [code for code, _, _ in starts] == [0, 0]
+    assert "langchain_openai" in starts[0][1]
+    assert starts[1][1] == []
 
 
 def test_the_package_itself_is_light(tmp_path: Path) -> None:

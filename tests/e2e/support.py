@@ -26,6 +26,8 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "XDG_STATE_HOME": str(home / "state"),
+        # Shared by a session's tests: loading LangChain anew for each of them would be most of their time.
+        "XDG_CACHE_HOME": str(home.parent / "cache"),
         **more,
     }
 

@@ -315,12 +315,12 @@ def test_closing_twice_leaves_nothing_open(simulator: SimulatorProcess) -> None:
 
 
 def test_the_stock_way_is_taken_for_what_the_fast_lane_does_not_cover(simulator: SimulatorProcess) -> None:
-    async def session_of(**arguments: Any) -> object:
+    async def wire_of(**arguments: Any) -> object:
         async with httpx2.AsyncClient(trust_env=False) as client:
             fast = FastChatOpenAI(
                 model="sim", base_url=simulator.base_url, api_key=SecretStr("k"), http_async_client=client, **arguments
             )
             await fast.ainvoke("hello")
-            return fast._session
+            return fast._wire
 
-    assert asyncio.run(session_of()) is None
+    assert asyncio.run(wire_of()) is None

@@ -10,27 +10,31 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, PrivateAttr, SecretStr
+from pydantic import BaseModel, SecretStr
 
 from lcbatch.calls.asking import invoking
+from lcbatch.models.lane import Lane
 from lcbatch.models.openai import FastChatOpenAI
+from lcbatch.models.wire import Response, Wire
 from lcbatch.ports import Ask
 from lcbatch.records import Answer, Request
 
 
-class _Canned(FastChatOpenAI):
+class _CannedWire(Wire):
     """Sends nothing; says what it would have sent, and gives the body that a test put there."""
 
-    _sent: list[tuple[Any, Mapping[str, str]]] = PrivateAttr(default_factory=list)
-    _body: Any = PrivateAttr(default=None)
+    def __init__(self, body: Any) -> None:
+        super().__init__("http://127.0.0.1:9/v1/chat/completions", {}, connections=1)
+        self.sent: list[tuple[Any, Mapping[str, str]]] = []
+        self._body = orjson.dumps(body)
 
-    async def _send(self, data: bytes, headers: Mapping[str, str]) -> Any:
-        self._sent.append((orjson.loads(data), dict(headers)))
-        return orjson.loads(orjson.dumps(self._body))
+    async def post(self, data: bytes, headers: Mapping[str, str]) -> Response:
+        self.sent.append((orjson.loads(data), dict(headers)))
+        return Response(200, {}, self._body, "text/plain")
 
 
-def _chat(**arguments: Any) -> _Canned:
-    return _Canned(model="sim", base_url="http://127.0.0.1:9/v1", api_key=SecretStr("x"), **arguments)
+def _chat(model: str = "sim", **arguments: Any) -> FastChatOpenAI:
+    return FastChatOpenAI(model=model, base_url="http://127.0.0.1:9/v1", api_key=SecretStr("x"), **arguments)
 
 
 def _completion(message: Any, **more: Any) -> dict[str, Any]:
@@ -55,12 +59,16 @@ async def _outcome(ask: Ask, request: Request) -> Any:
     return answer
 
 
-def _both(chat: _Canned, request: Request) -> tuple[Any, Any]:
-    async def main() -> tuple[Any, Any]:
-        long = invoking(chat)
-        return await _outcome(long, request), await _outcome(chat.shortcut(long), request)
+def _both(chat: FastChatOpenAI, body: Any, request: Request) -> tuple[Any, Any, _CannedWire]:
+    """What the long way and the short one make of a body, and what was sent for it."""
+    wire = _CannedWire(body)
 
-    return asyncio.run(main())
+    async def main() -> tuple[Any, Any]:
+        lane = Lane(chat.outline(None), lambda: chat, wire)
+        long = invoking(lane.chat)
+        return await _outcome(long, request), await _outcome(lane.shortcut(long), request)
+
+    return *asyncio.run(main()), wire
 
 
 def _equal(long: Any, short: Any) -> None:
@@ -145,15 +153,12 @@ _BODIES: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", sorted(_BODIES))
 def test_the_same_answer_or_error(name: str) -> None:
-    chat = _chat()
-    chat._body = _BODIES[name]
-    _equal(*_both(chat, Request([{"role": "user", "content": "hello"}])))
+    long, short, _ = _both(_chat(), _BODIES[name], Request([{"role": "user", "content": "hello"}]))
+    _equal(long, short)
 
 
 def test_a_message_without_a_role_is_the_assistants() -> None:
-    chat = _chat()
-    chat._body = _completion({"content": "yes"})
-    long, short = _both(chat, Request([{"role": "user", "content": "hello"}]))
+    long, short, _ = _both(_chat(), _completion({"content": "yes"}), Request([{"role": "user", "content": "hello"}]))
     assert not isinstance(long, Answer)
     assert short.text == "yes"
 
@@ -179,19 +184,18 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 @settings(max_examples=40, deadline=None)
 @given(messages=_MESSAGES)
 def test_the_same_body_is_sent(arguments: str, messages: list[dict[str, str]]) -> None:
-    chat = _chat(**_ARGUMENTS[arguments])
-    chat._body = _BODIES["plain"]
-    _equal(*_both(chat, Request(list(messages))))
-    assert len(chat._sent) == 2
-    assert chat._sent[0] == chat._sent[1]
+    long, short, wire = _both(_chat(**_ARGUMENTS[arguments]), _BODIES["plain"], Request(list(messages)))
+    _equal(long, short)
+    assert len(wire.sent) == 2
+    assert wire.sent[0] == wire.sent[1]
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "gpt-5-mini", "o1", "o3-mini"])
 def test_roles_are_what_the_model_wants_them_to_be(model: str) -> None:
-    chat = _Canned(model=model, base_url="http://127.0.0.1:9/v1", api_key=SecretStr("x"))
-    chat._body = _BODIES["plain"]
-    _equal(*_both(chat, Request([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])))
-    assert chat._sent[0] == chat._sent[1]
+    asked = Request([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
+    long, short, wire = _both(_chat(model), _BODIES["plain"], asked)
+    _equal(long, short)
+    assert wire.sent[0] == wire.sent[1]
 
 
 class _Schema(BaseModel):
@@ -208,10 +212,8 @@ class _Schema(BaseModel):
     ],
 )
 def test_what_is_not_plain_goes_the_long_way(request_: Request) -> None:
-    chat = _chat()
-    chat._body = _BODIES["plain"]
-    long, short = _both(chat, request_)
+    long, short, wire = _both(_chat(), _BODIES["plain"], request_)
     _equal(long, short)
     assert isinstance(short, Answer)
     assert short.native is not None
-    assert chat._sent[0] == chat._sent[1]
+    assert wire.sent[0] == wire.sent[1]

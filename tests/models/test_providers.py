@@ -49,8 +49,9 @@ def close(loaded: LoadedModel) -> None:
 
 
 def chat_of(loaded: LoadedModel) -> FastChatOpenAI:
-    assert isinstance(loaded.chat, FastChatOpenAI)
-    return loaded.chat
+    chat = loaded.chat()
+    assert isinstance(chat, FastChatOpenAI)
+    return chat
 
 
 def test_an_openai_model_goes_over_the_fast_lane_and_retries_nothing_itself() -> None:
@@ -135,8 +136,8 @@ def test_a_key_does_not_travel_in_the_open(url: str) -> None:
         assert "a key would travel unencrypted" in error.message
         assert "--insecure-http" in error.hint
         assert KEY not in error.message + error.hint
-    assert load(base_url=url, insecure_http=True).chat
-    assert load(base_url=url.replace("http:", "https:")).chat
+    assert load(base_url=url, insecure_http=True).chat()
+    assert load(base_url=url.replace("http:", "https:")).chat()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_no_secret_is_in_the_identity_or_in_what_is_shown() -> None:
     loaded = load(base_url=HERE, model_arg=(f"default_headers={headers}",))
 
     assert loaded.identity == {"model": "openai:m", "arguments": {}}
-    assert KEY not in repr(loaded) + repr(loaded.chat)
+    assert KEY not in repr(loaded) + repr(loaded.chat())
 
 
 def test_a_known_model_has_a_price_a_dated_one_too() -> None:

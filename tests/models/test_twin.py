@@ -133,7 +133,7 @@ def test_the_user_s_model_is_untouched_and_twins_share_connections(provider: Sim
             twins = [clients.quiet(model) for _ in range(3)]
             for twin in twins:
                 await twin.ainvoke("hello")
-            assert len({id(twin._session) for twin in twins if isinstance(twin, FastChatOpenAI)}) == 1
+            assert len({id(twin._wire) for twin in twins if isinstance(twin, FastChatOpenAI)}) == 1
         finally:
             await clients.aclose()
 
