@@ -239,6 +239,18 @@ class _Forgetful:
     def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
         """Nothing is kept."""
 
+    def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:  # noqa: ARG002 - ports.Replies
+        return None
+
+    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+        """Nothing is kept."""
+
+    def outline(self, row: Row) -> Json | None:  # noqa: ARG002 - ports.Replies
+        return None
+
+    def keep_outline(self, row: Row, outline: Json) -> None:
+        """Nothing is noted."""
+
 
 def _acted(scene: Scene, line: Line, end: Ended, chance: random.Random, clock: Clock) -> Ended:
     """The same end with an actor in the provider's place."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from lcbatch.calls.asking import answering, invoking
@@ -22,8 +22,10 @@ from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.retry import RetryPolicy, retry
 from lcbatch.calls.stored import stored
 from lcbatch.calls.waiting import Waiting
-from lcbatch.chains import load_chain, load_templates
+from lcbatch.chains import Templates, load_chain, load_templates, summarizing
+from lcbatch.chains.context import DEFAULT_CONTEXT_TOKENS, Context
 from lcbatch.chains.custom import load_custom
+from lcbatch.chains.summarize import MAP_REDUCE, Reading
 from lcbatch.errors import Kind, UsageError
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import sleeping
@@ -33,8 +35,8 @@ from lcbatch.models.prices import price_of
 from lcbatch.models.providers import is_loopback, longest_answer
 from lcbatch.models.quiet import QuietClients, overheard
 from lcbatch.models.served import Served, load_models
-from lcbatch.ports import Ask, Call, Chain, Clock, Emit, Price, Replies, Wait, Within
-from lcbatch.records import Usage
+from lcbatch.ports import Ask, Call, Chain, Clock, Emit, Outlines, Price, Replies, Wait, Within
+from lcbatch.records import Reply, Request, Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -158,7 +160,10 @@ def _check_bounded(job: Job, served: Served) -> None:
         )
 
 
-Over: TypeAlias = Callable[[Call], Chain]
+class Over(Protocol):
+    """Puts a chain over a call stack; `outlines` remember how documents were cut, where there is a store."""
+
+    def __call__(self, call: Call, outlines: Outlines | None = None) -> Chain: ...
 
 
 def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
@@ -168,14 +173,12 @@ def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
     """
     if job.chain.chain is not None:
         own = load_custom(job.chain, job.input.key)
-        return lambda _call: own
+        return lambda call, outlines=None: own  # noqa: ARG005 - it calls its models itself
     model = models[0].model
     templates = load_templates(job.chain)
-    if job.task == SUMMARIZE and model.takes_document_alone and (templates.prompt or templates.system):
-        raise UsageError(
-            f"{model.label} reads no prompt", hint="name a model that does with -m; --words and --focus work with both"
-        )
-    return lambda call: load_chain(
+    if job.task == SUMMARIZE:
+        return _summarizing(job, models, templates)
+    return lambda call, outlines=None: load_chain(  # noqa: ARG005 - one call a row: nothing is cut
         job.task,
         job.chain,
         templates,
@@ -184,6 +187,35 @@ def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
         document_alone=model.takes_document_alone,
         row_models=job.model.model is None,
     )
+
+
+def _summarizing(job: Job, models: Sequence[Served], templates: Templates) -> Over:
+    model, options = models[0].model, job.chain
+    if model.takes_document_alone and templates.any_own:
+        raise UsageError(
+            f"{model.label} reads no prompt", hint="name a model that does with -m; --words and --focus work with both"
+        )
+    if model.takes_document_alone and options.strategy == MAP_REDUCE:
+        raise UsageError(f"{model.label} takes documents whole, however long", hint="leave out --strategy")
+    known = [served.model.max_input_tokens for served in models]
+    context = Context(
+        min((one for one in known if one), default=DEFAULT_CONTEXT_TOKENS)
+        if options.context_tokens is None
+        else options.context_tokens,
+        job.model.max_output_tokens,
+    )
+    reading = Reading(
+        strategy=options.strategy,
+        alone=model.takes_document_alone,
+        context=context,
+        given_context_tokens=options.context_tokens,
+    )
+    made = summarizing(options, templates, _nobody, reading, model.identity)
+    return lambda call, outlines=None: replace(made, call=call, reading=replace(reading, outlines=outlines))
+
+
+async def _nobody(request: Request) -> Reply:  # noqa: ARG001 - ports.Call
+    raise AssertionError("a chain that is only looked at calls nobody")
 
 
 @asynccontextmanager

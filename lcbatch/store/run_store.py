@@ -268,9 +268,33 @@ class RunStore:
             return None
         return answers.load_reply(self._reader, row.ref, key)
 
+    def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:
+        """ports.Replies: the stored reply that belongs to a request, and whether this row asked it."""
+        found = answers.load_shared(self._reader, key)
+        return None if found is None else (found[0], found[1] == row.ref)
+
+    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+        """ports.Replies: put it on its way to disk."""
+        self._keep(answers.shared_columns(row, key, reply))
+
+    def outline(self, row: Row) -> Json | None:
+        """ports.Replies: how the document of this id was cut last."""
+        kept = answers.load_outline(self._reader, self._outline_name(row))
+        return None if kept is None else jsontext.loads(kept)
+
+    def keep_outline(self, row: Row, outline: Json) -> None:
+        """ports.Replies: put it on its way to disk. Lost with a full disk, as it can be found again."""
+        name, text = self._outline_name(row), jsontext.dumps(outline)
+        self._writer.post(lambda connection: answers.keep_outline(connection, name, text), lambda: ())
+
+    def _outline_name(self, row: Row) -> str:
+        return f"outline {jsontext.digest(self.chain_fingerprint, row.id.encode('utf-8', 'surrogatepass')).hex()}"
+
     def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
         """ports.Replies: put a reply on its way to disk."""
-        columns = answers.reply_columns(row, key, reply)
+        self._keep(answers.reply_columns(row, key, reply))
+
+    def _keep(self, columns: standing.Columns) -> None:
         self._writer.post(
             lambda connection: answers.insert_reply(connection, columns),
             lambda: [answers.rescue_line("reply", columns)],
