@@ -15,6 +15,7 @@ from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
 from lcbatch.records import Json, Outcome, Reply, Row
 from lcbatch.store import answers, reading, standing
 from lcbatch.store.boot import boot_id
+from lcbatch.store.past import PastReplies, outline_name
 from lcbatch.store.placing import Gone, Placing, restored_row
 from lcbatch.store.reserve import Reserve, rescued
 from lcbatch.store.schema import connect, verdict
@@ -177,6 +178,14 @@ class RunStore:
         """What stands in the output and is no longer in the input. Call at the input's end."""
         return await self._writer.submit(self._placing.gone)
 
+    async def documents(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Ids of documents: those that stood in the output before what is held was done, and those placed since."""
+        stood = reading.standing_documents(self._reader)
+        here = await self._writer.submit(
+            lambda connection: reading.placed_documents(connection, self._placing.generation, self._placing.ordinal)
+        )
+        return stood, here
+
     async def failed_count(self) -> int:
         """Rows that stand failed."""
         return await self._writer.submit(standing.failed_count)
@@ -270,8 +279,7 @@ class RunStore:
 
     def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:
         """ports.Replies: the stored reply that belongs to a request, and whether this row asked it."""
-        found = answers.load_shared(self._reader, key)
-        return None if found is None else (found[0], found[1] == row.ref)
+        return PastReplies(self._reader, self.chain_fingerprint).shared_reply(row, key)
 
     def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
         """ports.Replies: put it on its way to disk."""
@@ -279,16 +287,12 @@ class RunStore:
 
     def outline(self, row: Row) -> Json | None:
         """ports.Replies: how the document of this id was cut last."""
-        kept = answers.load_outline(self._reader, self._outline_name(row))
-        return None if kept is None else jsontext.loads(kept)
+        return PastReplies(self._reader, self.chain_fingerprint).outline(row)
 
     def keep_outline(self, row: Row, outline: Json) -> None:
         """ports.Replies: put it on its way to disk. Lost with a full disk, as it can be found again."""
-        name, text = self._outline_name(row), jsontext.dumps(outline)
+        name, text = outline_name(self.chain_fingerprint, row), jsontext.dumps(outline)
         self._writer.post(lambda connection: answers.keep_outline(connection, name, text), lambda: ())
-
-    def _outline_name(self, row: Row) -> str:
-        return f"outline {jsontext.digest(self.chain_fingerprint, row.id.encode('utf-8', 'surrogatepass')).hex()}"
 
     def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
         """ports.Replies: put a reply on its way to disk."""
