@@ -67,9 +67,17 @@ def _documents(survey: Survey) -> list[DocumentAhead]:
         for one in sorted(survey.sample, key=lambda one: one.row.ordinal)
         if one.row.document is not None
     ]
-    kept = survey.job.run.on_removed == "keep" or survey.job.run.limit is not None
-    why = "deleted, and kept" if kept else "deleted"
-    return asked + [DocumentAhead(id=name, why=why) for name in sorted(survey.deleted)]
+    return asked + [DocumentAhead(id=name, why=_why_missing(survey)) for name in sorted(survey.missing)]
+
+
+def _why_missing(survey: Survey) -> str:
+    """Of a document whose text is still in the input only the name is gone."""
+    run, gone = survey.job.run, survey.figures.gone
+    if run.on_removed == "keep" or run.limit is not None:
+        return "missing, and kept"
+    if not gone:
+        return "moved"
+    return "deleted" if gone == len(survey.missing) else "moved or deleted"
 
 
 def _rows(survey: Survey) -> RowsAhead:

@@ -75,7 +75,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What was found. `cost` and `scene` are None where nothing would be called, or nothing can be known of it."""
+    """What was found. `cost` and `scene` are None where nothing would be called, or nothing can be known of it.
+
+    `changed` are ids of documents that stood otherwise before, `missing` those that stood and are in the input no longer.
+    """
 
     job: Job
     label: str
@@ -90,7 +93,7 @@ class Survey:
     prompt: Sequence[tuple[str, str]] = ()
     sample: Sequence[Measured] = ()
     changed: frozenset[str] = frozenset()
-    deleted: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
 
 
 async def survey_of(job: Job, world: World) -> Survey:
@@ -144,7 +147,8 @@ async def _looked_at(job: Job, world: World, place: Place, source: Source, chain
         stood, here = await store.documents() if isinstance(store, RunStore) else (frozenset[str](), frozenset[str]())
     figures = replace(stats.snapshot(0.0).rows, total=plan.rows_read)
     if stood or here:
-        figures = replace(figures, gone=len(stood - here) if figures.gone else 0)
+        # A document that was edited, or has the place of an equal one that was, counts among the gone, too.
+        figures = replace(figures, gone=max(0, figures.gone - len(stood & seen.new_documents)))
     if job.run.limit is not None:
         figures = replace(figures, gone=0)  # --limit takes nothing out of the output
     return Survey(
@@ -157,7 +161,7 @@ async def _looked_at(job: Job, world: World, place: Place, source: Source, chain
         refusal=refusal,
         notes=notes,
         changed=stood & seen.new_documents,
-        deleted=stood - here,
+        missing=stood - here,
     )
 
 

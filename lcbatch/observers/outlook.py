@@ -12,7 +12,7 @@ _LABEL_WIDTH = 9
 _PROMPT_CHARS = 2000
 _SHARES_SHOWN = 3
 _DOCUMENTS_SHOWN = 20
-_FIRST = {"changed": 0, "failed before": 1, "deleted": 2, "deleted, and kept": 2, "new": 3}
+_FIRST = {"changed": 0, "failed before": 1, "deleted": 2, "moved or deleted": 2, "moved": 3, "new": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class RowsAhead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentAhead:
-    """What would be done to a document, and `why`: new, changed, stale, failed before, deleted.
+    """What would be done to a document, and `why`: new, changed, stale, failed before, deleted, moved.
 
     Of one that is longer than the context `parts` are summarized, of which `parts_to_map` are not answered yet.
     """
