@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import random
 
-_WORDS = (
-    "the of river stone a under lamp walked never quiet house said morning and letter found by an old window".split()
-)
+_WORDS = [
+    "the",
+    "of",
+    "river",
+    "stone",
+    "a",
+    "under",
+    "lamp",
+    "walked",
+    "never",
+    "quiet",
+    "house",
+    "said",
+    "morning",
+    "and",
+] + ["letter", "found", "by", "an", "old", "window"]
 
 
 def book(size: int, *, seed: int = 1, chapters: bool = True) -> str:
     """Chapters of paragraphs, of at least so many characters."""
-    dice = random.Random(seed)
+    dice = dice_of(seed)
     parts, length = list[str](), 0
     while length < size:
         if chapters and len(parts) % 40 == 0:
@@ -34,3 +47,8 @@ def paragraph(dice: random.Random) -> str:
             line = ""
         line = f"{line} {word}".strip()
     return "\n".join([*lines, line])
+
+
+def dice_of(seed: int) -> random.Random:
+    """Chance that is the same each time."""
+    return random.Random(seed)  # noqa: S311 - no secret

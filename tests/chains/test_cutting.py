@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from lcbatch.chains.cutting import OVERLAP_BYTES, cut_up, grouped, mark, parts_between
 from lcbatch.chains.structure import Structure, structure_of
 
-from .books import book, paragraph
+from .books import book, dice_of, paragraph
 
 _MOST = 30_000
 
@@ -48,7 +47,7 @@ def test_an_edited_document_is_cut_as_its_last_version_was() -> None:
     cuts = cut_up(before, _MOST)
     known = frozenset(mark(before.data, cut) for cut in cuts[:-1])
     old = set(parts_of(before, _MOST))
-    dice = random.Random(5)
+    dice = dice_of(5)
 
     for _ in range(20):
         at = text.index("\n\n", dice.randrange(len(text) - 1000)) + 2
@@ -62,7 +61,7 @@ def test_without_a_memory_most_insertions_are_found_again_at_once() -> None:
     for seed in range(20):
         text = book(500_000, seed=seed)
         old = set(parts_of(structure_of(text, "book.txt"), _MOST))
-        inserted = paragraph(random.Random(seed)).upper() + "\n\n" + text
+        inserted = paragraph(dice_of(seed)).upper() + "\n\n" + text
         changed.append(len([part for part in parts_of(structure_of(inserted, "book.txt"), _MOST) if part not in old]))
 
     assert sorted(changed)[len(changed) // 2] == 1
@@ -128,7 +127,7 @@ def test_groups_are_all_neighbours_in_order_and_none_is_too_large(sizes: list[in
 
 @pytest.mark.parametrize("count", [40, 100, 333])
 def test_groups_are_even_and_one_more_part_in_front_leaves_most_as_they_were(count: int) -> None:
-    dice = random.Random(count)
+    dice = dice_of(count)
     sizes = [dice.randrange(600, 1000) for _ in range(count)]
     marks = [dice.randbytes(16) for _ in sizes]
     groups = grouped(sizes, marks, 24_000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -207,7 +206,9 @@ def test_of_a_folder_only_what_changed_is_called(shop: Shop) -> None:
     assert (rows["new"], rows["changed"], rows["reused"], rows["gone"]) == (1, 3, 56, 1)
     told = sorted((one["why"], one["id"]) for one in plan["documents"])
     assert told == [("changed", name) for name in names[1:]] + [("deleted", "note-03-2.md"), ("new", "new.md")]
-    assert sorted(os.listdir(shop.folder / "out")) == sorted(f"{path.name}.md" for path in folder.iterdir())
+    assert sorted(path.name for path in (shop.folder / "out").iterdir()) == sorted(
+        f"{path.name}.md" for path in folder.iterdir()
+    )
 
 
 def test_a_dry_run_says_for_each_document_what_and_why(shop: Shop) -> None:
