@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lcbatch.calls.budget import longest_of
 from lcbatch.calls.rate import CHARS_PER_TOKEN, FIRST_OUTPUT_TOKENS, Estimate
-from lcbatch.calls.stored import StoredOutlines, stored
+from lcbatch.calls.stored import StoredLayouts, stored
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.job import SUMMARIZE, Job
 from lcbatch.ports import Call, DocumentReader, Price, Replies
@@ -132,7 +132,7 @@ async def measured(
         chars += characters(request)
         return await call(request)
 
-    chain = over(counted) if replies is None else over(counted, StoredOutlines(replies))
+    chain = over(counted) if replies is None else over(counted, StoredLayouts(replies))
     found = []
     for row in rows:
         taken.clear()

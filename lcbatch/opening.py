@@ -10,7 +10,7 @@ from functools import partial
 
 from lcbatch.calls.budget import Budget, BudgetPolicy, Spend
 from lcbatch.calls.rate import RateLimits
-from lcbatch.calls.stored import StoredOutlines
+from lcbatch.calls.stored import StoredLayouts
 from lcbatch.calls.waiting import Waiting
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import Deadlines, RowTimeout
@@ -128,7 +128,7 @@ async def open_run(
         made=made,
         store=store,
         models=models,
-        chain=over(call_stack(job, lines_of(models), store, around), StoredOutlines(store)),
+        chain=over(call_stack(job, lines_of(models), store, around), StoredLayouts(store)),
         govern=partial(govern, job, store, around),
         source=source,
         sinks=sinks,

@@ -158,23 +158,23 @@ class Replies(Protocol):
         """As `keep_reply`, for the request and not for the row that asked it."""
         ...
 
-    def outline(self, row: Row) -> Json | None:
+    def layout(self, row: Row) -> Json | None:
         """What was noted of the document of this id, in whatever version."""
         ...
 
-    def keep_outline(self, row: Row, outline: Json) -> None:
+    def keep_layout(self, row: Row, layout: Json) -> None:
         """Note how a document was cut, before any reply that is kept later. Does not wait."""
         ...
 
 
-class Outlines(Protocol):
+class Layouts(Protocol):
     """How the document of the current row was cut in an earlier run, so that an edited one is cut alike."""
 
     def recall(self) -> Json | None:
         """What was noted last, None where nothing was."""
         ...
 
-    def note(self, outline: Json) -> None: ...
+    def note(self, layout: Json) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -363,7 +363,7 @@ def _as_before(found: Survey) -> Survey:
         job=job,
         rows=found.seen.to_call,
         sample=found.seen.sample[:1],
-        over=lambda call, outlines=None: Typical(call, calls, round(chars)),  # noqa: ARG005 - wiring.Over
+        over=lambda call: Typical(call, calls, round(chars)),
         lines=[Line(found.label, (Ended(cast("Ask", _uncalled), price),))],
         basis=basis,
         limits=found.known.limits,

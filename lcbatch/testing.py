@@ -75,7 +75,7 @@ class MemoryReplies:
     chain_fingerprint: bytes = b"chain"
     kept: dict[tuple[int, bytes], Reply] = field(default_factory=dict)
     shared: dict[bytes, tuple[int, Reply]] = field(default_factory=dict)
-    outlines: dict[str, Json] = field(default_factory=dict)
+    layouts: dict[str, Json] = field(default_factory=dict)
 
     def reply(self, row: Row, key: bytes) -> Reply | None:
         return self.kept.get((row.ref, key))
@@ -90,11 +90,11 @@ class MemoryReplies:
     def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
         self.shared[key] = (row.ref, reply)
 
-    def outline(self, row: Row) -> Json | None:
-        return self.outlines.get(row.id)
+    def layout(self, row: Row) -> Json | None:
+        return self.layouts.get(row.id)
 
-    def keep_outline(self, row: Row, outline: Json) -> None:
-        self.outlines[row.id] = outline
+    def keep_layout(self, row: Row, layout: Json) -> None:
+        self.layouts[row.id] = layout
 
 
 @dataclass

@@ -35,7 +35,7 @@ from lcbatch.models.prices import price_of
 from lcbatch.models.providers import is_loopback, longest_answer
 from lcbatch.models.quiet import QuietClients, overheard
 from lcbatch.models.served import Served, load_models
-from lcbatch.ports import Ask, Call, Chain, Clock, Emit, Outlines, Price, Replies, Wait, Within
+from lcbatch.ports import Ask, Call, Chain, Clock, Emit, Layouts, Price, Replies, Wait, Within
 from lcbatch.records import Reply, Request, Usage
 
 if TYPE_CHECKING:
@@ -161,9 +161,9 @@ def _check_bounded(job: Job, served: Served) -> None:
 
 
 class Over(Protocol):
-    """Puts a chain over a call stack; `outlines` remember how documents were cut, where there is a store."""
+    """Puts a chain over a call stack; `layouts` remember how documents were cut, where there is a store."""
 
-    def __call__(self, call: Call, outlines: Outlines | None = None) -> Chain: ...
+    def __call__(self, call: Call, layouts: Layouts | None = None) -> Chain: ...
 
 
 def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
@@ -173,12 +173,12 @@ def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
     """
     if job.chain.chain is not None:
         own = load_custom(job.chain, job.input.key)
-        return lambda call, outlines=None: own  # noqa: ARG005 - it calls its models itself
+        return lambda call, layouts=None: own  # noqa: ARG005 - it calls its models itself
     model = models[0].model
     templates = load_templates(job.chain)
     if job.task == SUMMARIZE:
         return _summarizing(job, models, templates)
-    return lambda call, outlines=None: load_chain(  # noqa: ARG005 - one call a row: nothing is cut
+    return lambda call, layouts=None: load_chain(  # noqa: ARG005 - one call a row: nothing is cut
         job.task,
         job.chain,
         templates,
@@ -211,7 +211,7 @@ def _summarizing(job: Job, models: Sequence[Served], templates: Templates) -> Ov
         given_context_tokens=options.context_tokens,
     )
     made = summarizing(options, templates, _nobody, reading, model.identity)
-    return lambda call, outlines=None: replace(made, call=call, reading=replace(reading, outlines=outlines))
+    return lambda call, layouts=None: replace(made, call=call, reading=replace(reading, layouts=layouts))
 
 
 async def _nobody(request: Request) -> Reply:  # noqa: ARG001 - ports.Call

@@ -50,15 +50,15 @@ def stored(replies: Replies) -> Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredOutlines:
-    """ports.Outlines over the replies' store, for the row that is being run; outside of one there are none."""
+class StoredLayouts:
+    """ports.Layouts over the replies' store, for the row that is being run; outside of one there are none."""
 
     replies: Replies
 
     def recall(self) -> Json | None:
         scope = current_row.get(None)
-        return None if scope is None else self.replies.outline(scope.row)
+        return None if scope is None else self.replies.layout(scope.row)
 
-    def note(self, outline: Json) -> None:
+    def note(self, layout: Json) -> None:
         if (scope := current_row.get(None)) is not None:
-            self.replies.keep_outline(scope.row, outline)
+            self.replies.keep_layout(scope.row, layout)

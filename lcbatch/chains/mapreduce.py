@@ -14,7 +14,7 @@ from lcbatch.chains.replies import answer_text
 from lcbatch.chains.structure import MOST_PATH_BYTES, Structure, structure_of
 from lcbatch.chains.wording import Wording
 from lcbatch.errors import CallFailed, Failure, Kind
-from lcbatch.ports import Call, Outlines
+from lcbatch.ports import Call, Layouts
 from lcbatch.records import Fields, Request
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class MapReduce:
     call: Call
     wording: Wording
     context: Context
-    outlines: Outlines | None
+    layouts: Layouts | None
 
     async def __call__(self, fields: Fields, text: str, most_bytes: int | None = None) -> str:
         """The summary. Parts have at most `most_bytes`, where the context would allow for more."""
@@ -54,14 +54,14 @@ class MapReduce:
         room = self.context.room_bytes(frame, self.wording.map_words) - OVERLAP_BYTES - MOST_PATH_BYTES
         most = max(_FEWEST_BYTES, room if most_bytes is None else min(room, most_bytes))
         said = jsontext.digest(document.data, most.to_bytes(8, "little")).hex()
-        noted = self.outlines.recall() if self.outlines is not None else None
+        noted = self.layouts.recall() if self.layouts is not None else None
         if isinstance(noted, dict) and noted.get("document") == said:
             return list(noted["cuts"])
         known = frozenset(bytes.fromhex(one) for one in noted["marks"]) if isinstance(noted, dict) else frozenset()
         cuts = cut_up(document, most, known)
-        if self.outlines is not None:
+        if self.layouts is not None:
             marks = [mark(document.data, cut).hex() for cut in cuts[:-1]]
-            self.outlines.note({"document": said, "cuts": cuts, "marks": marks})
+            self.layouts.note({"document": said, "cuts": cuts, "marks": marks})
         return cuts
 
     async def _mapped(self, fields: Fields, document: Structure, cuts: Sequence[int]) -> list[str]:

@@ -11,7 +11,7 @@ from lcbatch.chains.replies import answer_text
 from lcbatch.chains.template import as_text
 from lcbatch.chains.wording import Wording
 from lcbatch.errors import CallFailed, Failure, Kind
-from lcbatch.ports import Call, Outlines
+from lcbatch.ports import Call, Layouts
 from lcbatch.records import Fields, Json, Request
 
 STUFF, MAP_REDUCE = "stuff", "map-reduce"
@@ -25,14 +25,14 @@ class Reading:
     """How documents are put to a model.
 
     `alone`: the bare document, with words, language and focus as call parameters, whole whatever its length. Else `strategy` is
-    `stuff` (whole), `map-reduce` (in parts), or `auto`: whole where it fits. `outlines` remember how documents were cut.
+    `stuff` (whole), `map-reduce` (in parts), or `auto`: whole where it fits. `layouts` remember how documents were cut.
     """
 
     strategy: str = "auto"
     alone: bool = False
     context: Context = field(default_factory=lambda: Context(DEFAULT_CONTEXT_TOKENS))
     given_context_tokens: int | None = None
-    outlines: Outlines | None = None
+    layouts: Layouts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class SummarizeChain:
 
     async def _in_parts(self, fields: Fields, text: str, most_bytes: int | None = None) -> str:
         reading = self.reading
-        return await MapReduce(self.call, self.wording, reading.context, reading.outlines)(fields, text, most_bytes)
+        return await MapReduce(self.call, self.wording, reading.context, reading.layouts)(fields, text, most_bytes)
 
     def _alone(self, text: str) -> Request:
         wording = self.wording

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Lane:
     """Plain requests over one wire, all others through the chat model over the same wire. `build` makes that model.
 
-    Plain means text by the system, the user and the assistant, answered by text. `longest`: tokens that an answer can have; `context`:
-    those that the model takes in.
+    Plain means text by the system, the user and the assistant, answered by text. `longest`: tokens that an answer can have;
+    `context`: those that the model takes in.
     """
 
     def __init__(self, outline: Outline, build: Callable[[], FastChatOpenAI], wire: Wire) -> None:

@@ -32,8 +32,8 @@ _MADE_BY = {
 class Outline:
     """All that a plain request to one model needs: where it goes, its headers, its body's frame.
 
-    `headers` hold the key, which no text of an outline does. `longest` is the most tokens an answer can have, `context` the most that the
-    model takes in; None where that is not known.
+    `headers` hold the key, which no text of an outline does. `longest` is the most tokens an answer can have, `context` the most
+    that the model takes in; None where that is not known.
     """
 
     address: str

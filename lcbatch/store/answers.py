@@ -246,12 +246,12 @@ def load_shared(connection: sqlite3.Connection, key: bytes) -> tuple[Reply, int]
     return reply, connection.execute(query, (SHARED, key)).fetchone()[0]
 
 
-def keep_outline(connection: sqlite3.Connection, name: str, outline: str) -> None:
+def keep_layout(connection: sqlite3.Connection, name: str, layout: str) -> None:
     """Note how a document was cut, in the place of its last version."""
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, outline))
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, layout))
 
 
-def load_outline(connection: sqlite3.Connection, name: str) -> str | None:
+def load_layout(connection: sqlite3.Connection, name: str) -> str | None:
     """How a document was cut last."""
     found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return None if found is None else str(found[0])

@@ -16,9 +16,9 @@ def fingerprint_of(identity: Mapping[str, Json]) -> bytes:
     return jsontext.digest(jsontext.canonical(identity))
 
 
-def outline_name(chain_fingerprint: bytes, row: Row) -> str:
+def layout_name(chain_fingerprint: bytes, row: Row) -> str:
     """Under which name the store keeps how a document was cut."""
-    return f"outline {jsontext.digest(chain_fingerprint, row.id.encode('utf-8', 'surrogatepass')).hex()}"
+    return f"layout {jsontext.digest(chain_fingerprint, row.id.encode('utf-8', 'surrogatepass')).hex()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class PastReplies:
     def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
         """Nothing is kept."""
 
-    def outline(self, row: Row) -> Json | None:
-        kept = answers.load_outline(self.connection, outline_name(self.chain_fingerprint, row))
+    def layout(self, row: Row) -> Json | None:
+        kept = answers.load_layout(self.connection, layout_name(self.chain_fingerprint, row))
         return None if kept is None else jsontext.loads(kept)
 
-    def keep_outline(self, row: Row, outline: Json) -> None:
+    def keep_layout(self, row: Row, layout: Json) -> None:
         """Nothing is noted."""

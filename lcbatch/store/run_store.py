@@ -15,7 +15,7 @@ from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
 from lcbatch.records import Json, Outcome, Reply, Row
 from lcbatch.store import answers, reading, standing
 from lcbatch.store.boot import boot_id
-from lcbatch.store.past import PastReplies, outline_name
+from lcbatch.store.past import PastReplies, layout_name
 from lcbatch.store.placing import Gone, Placing, restored_row
 from lcbatch.store.reserve import Reserve, rescued
 from lcbatch.store.schema import connect, verdict
@@ -285,14 +285,14 @@ class RunStore:
         """ports.Replies: put it on its way to disk."""
         self._keep(answers.shared_columns(row, key, reply))
 
-    def outline(self, row: Row) -> Json | None:
+    def layout(self, row: Row) -> Json | None:
         """ports.Replies: how the document of this id was cut last."""
-        return PastReplies(self._reader, self.chain_fingerprint).outline(row)
+        return PastReplies(self._reader, self.chain_fingerprint).layout(row)
 
-    def keep_outline(self, row: Row, outline: Json) -> None:
+    def keep_layout(self, row: Row, layout: Json) -> None:
         """ports.Replies: put it on its way to disk. Lost with a full disk, as it can be found again."""
-        name, text = outline_name(self.chain_fingerprint, row), jsontext.dumps(outline)
-        self._writer.post(lambda connection: answers.keep_outline(connection, name, text), lambda: ())
+        name, text = layout_name(self.chain_fingerprint, row), jsontext.dumps(layout)
+        self._writer.post(lambda connection: answers.keep_layout(connection, name, text), lambda: ())
 
     def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
         """ports.Replies: put a reply on its way to disk."""

@@ -19,7 +19,7 @@ projections how far each sink has come, what it needs to find that place again, 
             one under way
 runs        who ran, when, from which boot, how it ended, and its figures as it last noted them
 meta        `generation` of the places that count, `chain` of the output, `superseded_usd` and `superseded_tokens`: what
-            was paid for replies that were asked anew; `outline ...` how a long document was cut, by chain and id
+            was paid for replies that were asked anew; `layout ...` how a long document was cut, by chain and id
 """
 
 from __future__ import annotations

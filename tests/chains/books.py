@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-_WORDS = [
+_WORDS = (
     "the",
     "of",
     "river",
@@ -13,13 +13,14 @@ _WORDS = [
     "under",
     "lamp",
     "walked",
-    "never",
     "quiet",
     "house",
-    "said",
-    "morning",
     "and",
-] + ["letter", "found", "by", "an", "old", "window"]
+    "letter",
+    "by",
+    "an",
+    "old",
+)
 
 
 def book(size: int, *, seed: int = 1, chapters: bool = True) -> str:

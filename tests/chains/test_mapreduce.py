@@ -47,6 +47,10 @@ class Model:
         return Counter(request.step for request in self.requests)
 
 
+def summarizing_with(**options: Any) -> SummarizeChain:
+    return chain(Model(), **options)
+
+
 def chain(model: Model, *, context_tokens: int = 4096, strategy: str = "auto", **options: Any) -> SummarizeChain:
     given = ChainOptions(**options)
     reading = Reading(strategy=strategy, context=Context(context_tokens), given_context_tokens=context_tokens)
@@ -165,7 +169,7 @@ def test_an_own_prompt_is_put_to_every_part_and_the_answers_are_merged_under_it(
 @pytest.mark.parametrize("name", ["map_prompt", "reduce_prompt"])
 def test_a_prompt_without_a_place_for_the_text_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} has no {{text}}"):
-        chain(Model(), **{name: "Summarize!"})
+        summarizing_with(**{name: "Summarize!"})
 
 
 def test_a_context_without_room_is_refused_before_any_call() -> None:
