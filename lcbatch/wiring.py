@@ -197,13 +197,13 @@ def _summarizing(job: Job, models: Sequence[Served], templates: Templates) -> Ov
         )
     if model.takes_document_alone and options.strategy == MAP_REDUCE:
         raise UsageError(f"{model.label} takes documents whole, however long", hint="leave out --strategy")
-    known = [served.model.max_input_tokens for served in models]
-    context = Context(
-        min((one for one in known if one), default=DEFAULT_CONTEXT_TOKENS)
-        if options.context_tokens is None
-        else options.context_tokens,
-        job.model.max_output_tokens,
-    )
+    tokens = options.context_tokens
+    if tokens is None:  # the smallest: what does not fit a fallback would fail there
+        prompted = [served.model for served in models if not served.model.takes_document_alone]
+        tokens = min(
+            (one.max_input_tokens or DEFAULT_CONTEXT_TOKENS for one in prompted), default=DEFAULT_CONTEXT_TOKENS
+        )
+    context = Context(tokens, job.model.max_output_tokens)
     reading = Reading(
         strategy=options.strategy,
         alone=model.takes_document_alone,
