@@ -46,7 +46,8 @@ class MapReduce:
         name = str(fields.get("name") or "")
         document = structure_of(text, name)
         parts = await self._mapped(fields, document, self._cuts(fields, document, most_bytes))
-        return await self._merged(fields, [part for part in parts if part.strip()])
+        said = [part for part in parts if part.strip()]
+        return await self._merged(fields, said) if said else ""
 
     def _cuts(self, fields: Fields, document: Structure, most_bytes: int | None) -> list[int]:
         """Where the document is cut: as it was in an earlier run, if it is the same, else anew, near to how it was."""

@@ -39,7 +39,7 @@ class Model:
         await asyncio.sleep(1.0)
         if self.refuses in text:
             raise CallFailed(Failure(Kind.REFUSAL, "no"))
-        answer = f"{len(self.requests)} " + "word " * self.words
+        answer = f"{len(self.requests)} " + "word " * self.words if self.words else " "
         return Reply(answer, {"content": answer}, "m")
 
     @property
@@ -138,6 +138,13 @@ def test_one_refused_part_fails_the_document() -> None:
         run(chain(Model(refuses="forbidden")), text=text)
 
     assert raised.value.failure.kind is Kind.REFUSAL
+
+
+def test_answers_without_a_word_are_not_merged() -> None:
+    model = Model(words=0)
+
+    assert run(chain(model))[0] == ""
+    assert model.steps["reduce"] == 0
 
 
 def test_own_prompts_for_parts_and_merging() -> None:
