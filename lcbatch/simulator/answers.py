@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, Final
 
@@ -26,12 +26,16 @@ CHARS_PER_TOKEN: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One choice. `text` is the content, or a tool call's arguments as JSON when `tool` names one."""
+    """One choice. `text` is the content, or a tool call's arguments as JSON when `tool` names one, and `call_id` the call.
+
+    The id comes from the request: an agent sends it back, and its next answer is to be predictable too.
+    """
 
     text: str
     finish_reason: str = "stop"
     tool: str | None = None
     refusal: str | None = None
+    call_id: str = ""
 
 
 def canonical(value: Any) -> bytes:
@@ -65,7 +69,7 @@ def choice_for(body: Mapping[str, Any], digest: bytes, answer_tokens: int, answe
     answer = _unbounded(body, digest, answer_tokens, answer_sigma)
     most = body.get("max_completion_tokens") or body.get("max_tokens")
     if isinstance(most, int) and len(answer.text) > most * CHARS_PER_TOKEN:
-        return Answer(answer.text[: most * CHARS_PER_TOKEN], "length", answer.tool)
+        return replace(answer, text=answer.text[: most * CHARS_PER_TOKEN], finish_reason="length")
     return answer
 
 
@@ -145,7 +149,7 @@ def _tool_call(body: Mapping[str, Any], digest: bytes) -> Answer | None:
     if isinstance(choice, Mapping):
         name = str((choice.get("function") or {}).get("name"))
         # OpenAI ends a call that was forced by name with "stop".
-        return Answer(_arguments(functions.get(name), digest), "stop", name)
+        return _call_of(name, functions.get(name), digest, "stop")
     called = {
         call["function"]["name"]
         for message in body.get("messages") or ()
@@ -156,9 +160,10 @@ def _tool_call(body: Mapping[str, Any], digest: bytes) -> Answer | None:
     if not waiting and choice != "required":
         return None
     name = waiting[0] if waiting else next(iter(functions))
-    return Answer(_arguments(functions[name], digest), "tool_calls", name)
+    return _call_of(name, functions[name], digest, "tool_calls")
 
 
-def _arguments(function: Mapping[str, Any] | None, digest: bytes) -> str:
+def _call_of(name: str, function: Mapping[str, Any] | None, digest: bytes, finish_reason: str) -> Answer:
     schema = (function or {}).get("parameters") or {"type": "object", "properties": {}}
-    return orjson.dumps(value_for(schema, digest)).decode()
+    arguments = orjson.dumps(value_for(schema, digest)).decode()
+    return Answer(arguments, finish_reason, name, call_id=f"call_{digest.hex()[:24]}")

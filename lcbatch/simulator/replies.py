@@ -122,16 +122,16 @@ def _shell(number: int, created: int, model: str, kind: str) -> dict[str, Any]:
 
 def chat_body(number: int, created: int, model: str, answers: Sequence[Answer], used: Mapping[str, Any]) -> bytes:
     """A chat.completion. `created` is in Unix seconds."""
-    choices = [_choice(index, number, answer) for index, answer in enumerate(answers)]
+    choices = [_choice(index, answer) for index, answer in enumerate(answers)]
     return dumps({**_shell(number, created, model, "chat.completion"), "choices": choices, "usage": used})
 
 
-def _choice(index: int, number: int, answer: Answer) -> dict[str, Any]:
+def _choice(index: int, answer: Answer) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None, "annotations": []}
     if answer.tool is not None:
         call = {"name": answer.tool, "arguments": answer.text}
         message["content"] = None
-        message["tool_calls"] = [{"id": f"call_{number}_{index}", "type": "function", "function": call}]
+        message["tool_calls"] = [{"id": answer.call_id, "type": "function", "function": call}]
     elif answer.refusal is not None:
         message["content"] = None
         message["refusal"] = answer.refusal
@@ -147,7 +147,7 @@ def chat_events(
     shell = _shell(number, created, model, "chat.completion.chunk")
     events = []
     for index, answer in enumerate(answers):
-        for delta in _deltas(index, number, answer):
+        for delta in _deltas(answer):
             choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
             events.append(_event(shell | {"choices": [choice]}))
         last = {"index": index, "delta": {}, "logprobs": None, "finish_reason": answer.finish_reason}
@@ -161,11 +161,11 @@ def _event(value: Any) -> bytes:
     return b"data: " + dumps(value) + b"\n\n"
 
 
-def _deltas(index: int, number: int, answer: Answer) -> Iterator[dict[str, Any]]:
+def _deltas(answer: Answer) -> Iterator[dict[str, Any]]:
     size = max(CHARS_PER_TOKEN, len(answer.text) // 2000)
     parts = [answer.text[start : start + size] for start in range(0, len(answer.text), size)]
     if answer.tool is not None:
-        call = {"index": 0, "id": f"call_{number}_{index}", "type": "function"}
+        call = {"index": 0, "id": answer.call_id, "type": "function"}
         yield {
             "role": "assistant",
             "content": None,
