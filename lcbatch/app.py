@@ -28,7 +28,7 @@ from lcbatch.rules import StopRules, check_fail_on, check_max_failures
 from lcbatch.sinks import Projector
 from lcbatch.sources.readers import DocumentText
 from lcbatch.watching import noting, sampling
-from lcbatch.wiring import bounds_of, model_name
+from lcbatch.wiring import bounds_of, model_name, traced
 from lcbatch.work import make_work
 from lcbatch.world import World
 
@@ -166,6 +166,9 @@ async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projec
             enough = asyncio.Event()
             counting = asyncio.create_task(_count(run, enough))
             stack.push_async_callback(_cut_short, counting, enough)
+        bound = await stack.enter_async_context(
+            traced(world.env, world.clock, run.fanout.emit, run.engine.row_timeout.row)
+        )
         await stack.enter_async_context(run.govern())
         stack.enter_context(run.engine.deadlines.beating())
         await stack.enter_async_context(sampling(run.engine.waiting, run.fanout.emit, world.clock))
@@ -177,7 +180,7 @@ async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projec
         engine = run.engine
         parts = pipeline.Parts(
             executor=engine.executor,
-            work=make_work(run.chain, read, world.clock, engine.patience.settled, engine.row_timeout.row),
+            work=make_work(run.chain, read, world.clock, engine.patience.settled, bound),
             store=run.store,
             projectors=projectors,
             rules=rules,

@@ -91,13 +91,17 @@ class CallStarted:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """One attempt ended: with an answer (`failure` is None) or without. `latency_s` is the attempt's own."""
+    """One attempt ended: with an answer (`failure` is None) or without. `latency_s` is the attempt's own.
+
+    `step` is the Request's: the part of the chain that asked.
+    """
 
     now_s: float
     latency_s: float
     usage: Usage
     cost_usd: float | None
     failure: Failure | None
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,3 +220,6 @@ class RowScope:
 
 current_row: ContextVar[RowScope] = ContextVar("lcbatch_current_row")
 """Which row a call belongs to: set by the executor, read by the `stored` layer, and by whoever may cut off those that wait."""
+
+current_step: ContextVar[str] = ContextVar("lcbatch_current_step", default="")
+"""The named part of a user's own chain that is running, "" outside of any: what the calls it makes say as Request's `step`."""

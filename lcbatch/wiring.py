@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from lcbatch.calls import tracing
 from lcbatch.calls.asking import answering, invoking
 from lcbatch.calls.breaker import BreakerPolicy
 from lcbatch.calls.budget import Budget, WorstCase, budget
@@ -21,6 +22,7 @@ from lcbatch.calls.provider import ENDPOINTS_OWN, Endpoint, Provider
 from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.retry import RetryPolicy, retry
 from lcbatch.calls.stored import stored
+from lcbatch.calls.tracing import Bound
 from lcbatch.calls.waiting import Waiting
 from lcbatch.chains import Templates, load_chain, load_templates, summarizing
 from lcbatch.chains.context import DEFAULT_CONTEXT_TOKENS, Context
@@ -244,6 +246,16 @@ async def govern(job: Job, replies: Replies, around: Surroundings) -> AsyncItera
             yield
     finally:
         await clients.aclose()
+
+
+@asynccontextmanager
+async def traced(env: Mapping[str, str], clock: Clock, emit: Emit, bound: Bound) -> AsyncIterator[Bound]:
+    """While inside, what LangSmith is sent costs no more than it may. Gives what is to go around each row's work."""
+    if not tracing.is_on(env):
+        yield bound
+        return
+    async with tracing.traced(clock, lambda text: emit(Notice(text))) as sent:
+        yield bound if sent is None else sent.row(bound)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
 FACTS = "List the facts that this text states, one a line, and nothing else:\n\n{text}"
-DOUBTS = "Which of these facts does the text not bear out? Answer with a short list, or with 'none'.\n\n{facts}\n\nThe text:\n{text}"
+DOUBTS = "Which of these facts does the text not bear out? List them, or answer 'none'.\n\n{facts}\n\nThe text:\n{text}"
 REPORT = "Write two sentences that say what is known for certain.\n\nFacts:\n{facts}\n\nDoubtful:\n{doubts}"
 
 

@@ -29,14 +29,16 @@ def direct(
                 answer = await asked
             _refuse_broken_off(answer)
         except asyncio.CancelledError:
-            emit(CallEnded(clock(), clock() - started_s, Usage(), None, Failure(Kind.UNKNOWN, "cancelled")))
+            emit(
+                CallEnded(clock(), clock() - started_s, Usage(), None, Failure(Kind.UNKNOWN, "cancelled"), request.step)
+            )
             raise
         except Exception as error:
             failure = _verdict(error, timeout_s)
-            emit(CallEnded(clock(), clock() - started_s, Usage(), None, failure))
+            emit(CallEnded(clock(), clock() - started_s, Usage(), None, failure, request.step))
             raise CallFailed(failure) from error
         reply = _reply(answer, label, clock() - started_s, price)
-        emit(CallEnded(clock(), reply.latency_s, reply.usage, reply.cost_usd, None))
+        emit(CallEnded(clock(), reply.latency_s, reply.usage, reply.cost_usd, None, request.step))
         return reply
 
     return call

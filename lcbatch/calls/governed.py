@@ -32,7 +32,7 @@ from lcbatch.calls.threads import MOST, in_a_call, threads_for_calls
 from lcbatch.errors import CallFailed
 from lcbatch.messages import message_of
 from lcbatch.ports import Call
-from lcbatch.records import Json, Reply, Request, current_row
+from lcbatch.records import Json, Reply, Request, current_row, current_step
 
 StackOf = Callable[[BaseChatModel], Call]
 """Builds the call stack for a model and all others of its account; its innermost layer calls `ask`."""
@@ -111,9 +111,10 @@ def governed(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A model that was seen before: its stack, and what a request to it says where the call gives no options."""
+    """A model that was seen before: its label and stack, and what a request to it says where the call gives no options."""
 
     model: weakref.ref[BaseChatModel]
+    label: str
     stack: Call
     facts: Mapping[str, Json]
 
@@ -168,7 +169,8 @@ class _Governor:
             return await asyncio.to_thread(self.reply_to_thread, asked)
         try:
             known = self._of(asked.model)
-            reply = await known.stack(_request(asked, self._quiet(asked.model), known.facts))
+            step = current_step.get() or known.label
+            reply = await known.stack(_request(asked, self._quiet(asked.model), known.facts, step))
         except CallFailed as error:
             failed = _as_the_chain_knows_it(error)
         else:
@@ -215,7 +217,7 @@ class _Governor:
             self._stacks[account] = self._stack_of(model)
         key = id(model)
         gone = weakref.ref(model, lambda _: self._known.pop(key, None))
-        known = self._known[key] = _Known(gone, self._stacks[account], _facts_of(model))
+        known = self._known[key] = _Known(gone, label_of(model), self._stacks[account], _facts_of(model))
         return known
 
     def _is_here(self) -> bool:
@@ -302,12 +304,12 @@ def _facts_of(model: BaseChatModel, stop: list[str] | None = None, **options: An
     return {name: _plain(value) for name, value in params.items()}
 
 
-def _request(asked: Asked, quiet: BaseChatModel, facts: Mapping[str, Json]) -> Request:
+def _request(asked: Asked, quiet: BaseChatModel, facts: Mapping[str, Json], step: str) -> Request:
     """What decides the reply, as plain JSON: never an id that LangChain makes up anew for each run. `quiet` is who is asked."""
     if asked.stop or asked.options:
         facts = _facts_of(asked.model, asked.stop, **asked.options)
     native = Asked(quiet, asked.messages, asked.stop, asked.run_manager, asked.options)
-    return Request(messages=[_said(message) for message in asked.messages], params=facts, native=native)
+    return Request(messages=[_said(message) for message in asked.messages], params=facts, native=native, step=step)
 
 
 def _said(message: BaseMessage) -> Json:

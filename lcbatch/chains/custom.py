@@ -63,7 +63,7 @@ def load_custom(options: ChainOptions, key: str | None) -> CustomChain:
     version = options.chain_version or _file_digest(module)
     identity = {"chain": options.chain, "arguments": arguments, "version": version}
     uses = frozenset(name.strip() for name in (key or "").split(",")) - {""}
-    run, parts = _compiled(runnable) if options.compile else (None, ())
+    run, parts = _as_runnable(runnable, attribute, compiled=options.compile)
     return CustomChain(run or _as_async(runnable), uses or None, identity, parts)
 
 
@@ -194,24 +194,56 @@ def _is_factory(target: Any, arguments: Mapping[str, Json]) -> bool:
     )
 
 
-def _compiled(runnable: Any) -> tuple[Callable[[Fields], Any] | None, tuple[PartReport, ...]]:
-    """A LangChain Runnable as plain calls; of anything else there are no parts."""
+def _as_runnable(
+    runnable: Any, attribute: str, *, compiled: bool
+) -> tuple[Callable[[Fields], Any] | None, tuple[PartReport, ...]]:
+    """A LangChain Runnable, as plain calls where that is wanted; of anything else there are no parts.
+
+    It is given a config that says whose row it is, for callbacks, tracers and whatever else looks at it.
+    """
     core = sys.modules.get("langchain_core.runnables")  # where nobody has imported it, there is no Runnable
     if core is None or not isinstance(runnable, core.Runnable):
         return None, ()
+    from lcbatch.chains.naming import listening, row_config, run_name  # noqa: PLC0415 - LangChain loads late
+
+    name = run_name(runnable, attribute)
+    if not compiled:
+        return (lambda fields: runnable.ainvoke(dict(fields), listening(row_config(name)))), ()
     from lcbatch.chains.compiled.chain import compile_chain  # noqa: PLC0415 - imports what a function does not need
 
-    compiled = compile_chain(runnable)
-    return (lambda fields: compiled(dict(fields))), tuple(compiled.report)
+    compiled_chain = compile_chain(runnable, listening)
+    return (lambda fields: compiled_chain(dict(fields), row_config(name))), tuple(compiled_chain.report)
 
 
 def _as_async(runnable: Any) -> Callable[[Fields], Any]:
     """One way to call it. What is only sync runs in a thread (LangChain's own `ainvoke` does the same)."""
     if hasattr(runnable, "ainvoke"):
         return lambda fields: runnable.ainvoke(dict(fields))
-    if inspect.iscoroutinefunction(runnable) or inspect.iscoroutinefunction(type(runnable).__call__):
-        return lambda fields: runnable(dict(fields))
-    return lambda fields: asyncio.to_thread(_in_thread, runnable, dict(fields))
+    return _in_config(_function(runnable))
+
+
+def _function(function: Callable[[dict[str, Json]], Any]) -> Callable[[Fields], Any]:
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        return lambda fields: function(dict(fields))
+    return lambda fields: asyncio.to_thread(_in_thread, function, dict(fields))
+
+
+def _in_config(run: Callable[[Fields], Any]) -> Callable[[Fields], Any]:
+    """A function whose Runnables, if it calls any, find the row's config around them, as in a chain of LangChain's."""
+    if "langchain_core.runnables" not in sys.modules:  # it may import them later: then they know nothing of the row
+        return run
+    from langchain_core.runnables.config import var_child_runnable_config  # noqa: PLC0415
+
+    from lcbatch.chains.naming import listening, row_config  # noqa: PLC0415 - only where LangChain is there already
+
+    async def call(fields: Fields) -> Any:
+        token = var_child_runnable_config.set(listening(row_config(None)))
+        try:
+            return await run(fields)
+        finally:
+            var_child_runnable_config.reset(token)
+
+    return call
 
 
 def _in_thread(function: Callable[[dict[str, Json]], Any], fields: dict[str, Json]) -> Any:

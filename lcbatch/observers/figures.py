@@ -121,13 +121,31 @@ class CallFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class StepFigures:
+    """The calls of this run that one step of the chain made. Fields are as in CallFigures: `failed` are attempts, too."""
+
+    answered: int
+    failed: int
+    latency: Percentiles
+    prompt_tokens: int
+    completion_tokens: int
+    known_cost_usd: float
+    unpriced: int
+
+    @property
+    def cost_usd(self) -> float | None:
+        return None if self.unpriced else self.known_cost_usd
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The run at one moment.
 
     `model` is the label that was asked for, `models` what answered: rows by name. `waiting_for` is the name of an
     `events.Gate` (for `retry`, `retry_kind` says after what and `retry_in_s` how long still; `local` says that rows are
     in flight and no call is: reading, the user's chain, the disk) or `` (nothing); `held_s` are the seconds of the run
-    by gate, longest first, as sampled. `eta_s` is None until it means something.
+    by gate, longest first, as sampled. `steps` tells calls by the step of the chain that made them, in the order of their first
+    answers; it is empty as long as there is only one. `eta_s` is None until it means something.
     `exit_code` is None while running.
     """
 
@@ -145,6 +163,7 @@ class Snapshot:
     slowest: tuple[SlowRow, ...]
     errors: tuple[ErrorFigure, ...]
     models: Mapping[str, int]
+    steps: Mapping[str, StepFigures]
     stopping: str | None
     exit_code: int | None
     message: str

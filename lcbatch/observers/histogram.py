@@ -62,6 +62,13 @@ class Histogram:
                 break
         return found
 
+    def copy(self) -> Histogram:
+        """The same counts, to go on apart."""
+        copy = Histogram()
+        copy._counts = self._counts.copy()
+        copy._max_s, copy._min_s, copy.count = self._max_s, self._min_s, self.count
+        return copy
+
     def percentiles(self) -> Percentiles:
         p50_s, p95_s, p99_s = self.quantiles(0.50, 0.95, 0.99)
         return Percentiles(self.count, p50_s, p95_s, p99_s, self._max_s if self.count else None)

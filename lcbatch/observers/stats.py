@@ -26,13 +26,14 @@ from lcbatch.events import (
 )
 from lcbatch.observers.figures import CallFigures, ErrorFigure, RowFigures, SlowRow, Snapshot
 from lcbatch.observers.histogram import Histogram, RecentRate
+from lcbatch.observers.steps import OTHERS, StepCount, Steps
 from lcbatch.records import Done, Failed, Outcome
 
 SLOWEST = 5
 MODELS = 32
 """Most model names that are told apart. A proxy that puts a request id into the name must not fill the memory."""
 
-OTHER_MODELS = "(others)"
+OTHER_MODELS = OTHERS
 EXAMPLE_CHARS = 500
 ETA_ROWS = 5
 ETA_SETTLED_S = 30.0
@@ -100,6 +101,7 @@ class Stats:
             slowest=self._rows.slowest(),
             errors=self._rows.errors(),
             models=dict(self._rows.models.most_common()),
+            steps=self._calls.steps.figures(),
             stopping=self._stopping,
             exit_code=over.exit_code if over else None,
             message=over.message if over else "",
@@ -290,6 +292,7 @@ class _Calls:
         self._unpriced = 0
         self._wire_s = 0.0
         self._latency = Histogram()
+        self.steps = Steps()
         self._retries: Counter[str] = Counter()
         self._paused_s: defaultdict[str, float] = defaultdict(float)
         self._pause_ends_s = 0.0
@@ -300,6 +303,8 @@ class _Calls:
 
     def ended(self, event: CallEnded) -> None:
         usage, cost_usd, failure = event.usage, event.cost_usd, event.failure
+        if event.step != self.steps.only:
+            self.steps.count(event, self._so_far)
         tokens = usage.prompt_tokens + usage.completion_tokens
         self._prompt_tokens += usage.prompt_tokens
         self._completion_tokens += usage.completion_tokens
@@ -315,6 +320,17 @@ class _Calls:
         else:
             self._failed += 1
             self._maybe_paid += failure.maybe_paid
+
+    def _so_far(self) -> StepCount:
+        return StepCount(
+            self._answered,
+            self._failed,
+            self._prompt_tokens,
+            self._completion_tokens,
+            self._known_cost_usd,
+            self._unpriced,
+            self._latency.copy(),
+        )
 
     def waits(self, event: CallWaits) -> None:
         kind = event.failure.kind.value

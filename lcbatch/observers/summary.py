@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from lcbatch.observers.figures import CallFigures, ErrorFigure, Percentiles, RowFigures, Snapshot
+from lcbatch.observers.figures import CallFigures, ErrorFigure, Percentiles, RowFigures, Snapshot, StepFigures
 from lcbatch.observers.format import clean_block, clean_text, count, counted, dollars, duration, rate
 from lcbatch.records import Json
 
@@ -21,6 +21,7 @@ HELD_FROM_S = 2.0
 """Below it there are only a few samples."""
 
 MODELS_SHOWN = 3
+STEPS_SHOWN = 12
 MESSAGE_CHARS = 160
 _LABEL_WIDTH = 9
 
@@ -80,7 +81,8 @@ def summary_json(snapshot: Snapshot) -> dict[str, Json]:
     the rest), `_s` are seconds, `_per_s` are since the start (`recent_`: about the last 30 s). `rows.total` and
     `rows.left` are null while the input's size is unknown, `eta_s` while it cannot be told, `exit_code` while
     running. Percentiles are within 2 %, null while nothing was counted. Tokens, cost, calls and latency are of this
-    run; `waited_s` is in call-seconds by reason, `held_s` in seconds of the run by what held it up.
+    run; `waited_s` is in call-seconds by reason, `held_s` in seconds of the run by what held it up. `steps` tells the calls by
+    the step of the chain that made them; it is empty as long as there is only one.
     """
     return {
         "task": snapshot.task,
@@ -97,6 +99,7 @@ def summary_json(snapshot: Snapshot) -> dict[str, Json]:
         "eta_s": _rounded(snapshot.eta_s),
         **_rows_json(snapshot.rows),
         **_calls_json(snapshot.calls),
+        "steps": {name: _step_json(step) for name, step in snapshot.steps.items()},
         "slowest_rows": [
             {"id": row.id, "place": row.place, "latency_s": _rounded(row.latency_s)} for row in snapshot.slowest
         ],
@@ -151,6 +154,18 @@ def _calls_json(calls: CallFigures) -> dict[str, Json]:
     }
 
 
+def _step_json(step: StepFigures) -> dict[str, Json]:
+    return {
+        "answered": step.answered,
+        "failed": step.failed,
+        "latency_s": _percentiles_json(step.latency),
+        "tokens": {"prompt": step.prompt_tokens, "completion": step.completion_tokens},
+        "cost_usd": None if step.cost_usd is None else round(step.cost_usd, 9),
+        "known_cost_usd": round(step.known_cost_usd, 9),
+        "unpriced_calls": step.unpriced,
+    }
+
+
 def _percentiles_json(figures: Percentiles) -> dict[str, Json]:
     return {
         "count": figures.count,
@@ -181,6 +196,7 @@ def _lines(snapshot: Snapshot, errors_path: str | None) -> Iterator[_Line]:
         yield _Line("tokens", f"{count(calls.prompt_tokens)} in, {count(calls.completion_tokens)} out{speed}")
     if calls.tokens or calls.known_cost_usd:
         yield _Line("cost", _cost(calls))
+    yield from _under("by step", _steps(snapshot.steps))
     if held := held_text(snapshot.held_s):
         yield _Line("held up", held)
     yield _Line("model", _models(snapshot))
@@ -243,7 +259,23 @@ def held_text(held_s: Mapping[str, float]) -> str:
     return ", ".join(f"{gate} {share} %" for gate, share in shares if share)
 
 
-def _cost(calls: CallFigures) -> str:
+def _steps(steps: Mapping[str, StepFigures]) -> Iterator[str]:
+    """`draft: 3 calls, p50 0.9 s, p95 1.2 s, 120 in, 60 out, $0.0012`, one line each."""
+    for name, step in list(steps.items())[:STEPS_SHOWN]:
+        failed = f" ({count(step.failed)} failed)" if step.failed else ""
+        latency = "".join(
+            f", {label} {duration(value)}"
+            for label, value in (("p50", step.latency.p50_s), ("p95", step.latency.p95_s))
+            if value is not None
+        )
+        tokens = f", {count(step.prompt_tokens)} in, {count(step.completion_tokens)} out"
+        cost = f", {_cost(step)}" if step.known_cost_usd or step.unpriced else ""
+        yield f"{clean_text(name, 40)}: {counted(step.answered, 'call')}{failed}{latency}{tokens}{cost}"
+    if len(steps) > STEPS_SHOWN:
+        yield f"and {count(len(steps) - STEPS_SHOWN)} more (--summary-json has them all)"
+
+
+def _cost(calls: CallFigures | StepFigures) -> str:
     if not calls.unpriced:
         return dollars(calls.known_cost_usd)
     if not calls.known_cost_usd:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -33,8 +33,9 @@ from langchain_core.runnables.config import get_async_callback_manager_for_confi
 from langchain_core.utils.uuid import uuid7
 from langsmith.utils import tracing_is_enabled
 
-from lcbatch.chains.compiled.context import Later, Now, Step, as_itself, child, kind_of, nobody_listens
+from lcbatch.chains.compiled.context import Later, Listening, Now, Step, as_itself, child, kind_of, nobody_listens
 from lcbatch.chains.compiled.steps import model_step, overridden, plain_step
+from lcbatch.chains.naming import own_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,10 @@ class PartReport:
 class Compiled:
     """A chain that is called like its `ainvoke`, and gives and raises the same. `report` tells of its parts, in their order."""
 
-    def __init__(self, runnable: Runnable[Any, Any]) -> None:
-        parts = _Parts()
+    def __init__(self, runnable: Runnable[Any, Any], listening: Listening | None = None) -> None:
+        parts = _Parts(listening)
         self._runnable = runnable
+        self._listening = listening
         self._step = parts.step(runnable, "")
         self.report: list[PartReport] = parts.report
         self._compiled = any(part.why is None for part in parts.report)
@@ -59,15 +61,19 @@ class Compiled:
     async def __call__(self, value: Any, config: RunnableConfig | None = None) -> Any:
         """Run it once. Where `held_back` has a reason at this moment, LangChain's own way is taken."""
         if not self._compiled or _is_held_back(config):
+            config = config if self._listening is None else self._listening(config)
             return await self._runnable.ainvoke(value, config)
         if isinstance(self._step, Now):
             return self._step.run(value)
         return await self._step.run(value, config)
 
 
-def compile_chain(runnable: Runnable[Any, Any]) -> Compiled:
-    """Find out once what of a chain can be plain calls. Raises nothing: what it does not know runs as itself."""
-    return Compiled(runnable)
+def compile_chain(runnable: Runnable[Any, Any], listening: Listening | None = None) -> Compiled:
+    """Find out once what of a chain can be plain calls. Raises nothing: what it does not know runs as itself.
+
+    `listening` gives such parts the config to run with, so that somebody hears of the runs in them.
+    """
+    return Compiled(runnable, listening)
 
 
 def held_back(config: RunnableConfig | None = None) -> str | None:
@@ -89,9 +95,10 @@ def _is_held_back(config: RunnableConfig | None) -> bool:
     """The same for every row: LangChain makes its tracers a second time then."""
     if get_llm_cache() is not None:
         return True
-    if config is None and nobody_listens():
-        return False
     given_id = config is not None and config.get("run_id")
+    brings_none = config is None or not config.get("callbacks")  # tags and metadata are none of them
+    if brings_none and not given_id and nobody_listens():
+        return False
     return bool(given_id or _handlers(config))
 
 
@@ -99,60 +106,78 @@ def _handlers(config: RunnableConfig | None) -> list[BaseCallbackHandler]:
     return get_async_callback_manager_for_config(ensure_config(config)).handlers
 
 
+@dataclass(frozen=True, slots=True)
+class Bindings:
+    """The bindings around a Runnable: `whole` is it with all of them, `bound` the arguments that they bind, `name` its run's."""
+
+    whole: Runnable[Any, Any]
+    bound: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    def within(self, binding: RunnableBinding[Any, Any]) -> Bindings:
+        """The same for what the binding holds; what is bound outside comes before what is bound inside."""
+        name = self.name or binding.config.get("run_name") or ""
+        return Bindings(self.whole, {**binding.kwargs, **self.bound}, name)
+
+
 class _Parts:
     """Turns Runnables into steps, and notes what became of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, listening: Listening | None) -> None:
         self.report: list[PartReport] = []
+        self._listening = listening
 
     def step(
         self,
         runnable: Runnable[Any, Any],
         at: str,
         *,
-        whole: Runnable[Any, Any] | None = None,
-        bound: Mapping[str, Any] | None = None,
+        around: str = "",
+        bindings: Bindings | None = None,
     ) -> Step:
-        """The step for a Runnable. `whole` is it with the bindings around it, `bound` the arguments that they bind."""
-        whole, bound = whole or runnable, bound or {}
+        """The step for a Runnable, with the bindings around it. `around` is the name of the nearest part that has one."""
+        bindings = bindings or Bindings(runnable)
         if isinstance(runnable, RunnableBinding) and overridden(runnable, RunnableBinding, *_OF_BINDINGS) is None:
-            return self._binding(runnable, at, whole, bound)
+            return self._binding(runnable, at, around, bindings)
+        if at or isinstance(runnable, BaseChatModel):  # the name of the whole chain tells no steps apart
+            around = bindings.name or own_name(runnable) or around
         nested = self._nested(runnable)
-        if nested is not None and not bound:
-            return nested(runnable, at)
+        if nested is not None and not bindings.bound:
+            return nested(runnable, at, around)
         if isinstance(runnable, BaseChatModel):
-            step = model_step(runnable, bound)
+            step = model_step(runnable, bindings.bound, around)
         else:
-            step = "arguments are bound to it" if bound else plain_step(runnable, whole)
-        return self._noted(step, runnable, at, whole)
+            step = "arguments are bound to it" if bindings.bound else plain_step(runnable, bindings.whole)
+        return self._noted(step, runnable, at, as_itself(bindings.whole, around, self._listening))
 
-    def _noted(self, step: Step | str, runnable: Runnable[Any, Any], at: str, whole: Runnable[Any, Any]) -> Step:
+    def _noted(self, step: Step | str, runnable: Runnable[Any, Any], at: str, itself: Step) -> Step:
         why = step if isinstance(step, str) else None
         self.report.append(PartReport(at, _name(runnable), why))
-        return as_itself(whole) if isinstance(step, str) else step
+        return itself if isinstance(step, str) else step
 
-    def _nested(self, runnable: Runnable[Any, Any]) -> Callable[[Any, str], Step] | None:
-        known: dict[type, Callable[[Any, str], Step]] = {
+    def _nested(self, runnable: Runnable[Any, Any]) -> Callable[[Any, str, str], Step] | None:
+        known: dict[type, Callable[[Any, str, str], Step]] = {
             RunnableSequence: self._sequence,
             RunnableParallel: self._parallel,
             RunnableAssign: self._assign,
         }
         return known.get(kind_of(runnable))
 
-    def _binding(
-        self, binding: RunnableBinding[Any, Any], at: str, whole: Runnable[Any, Any], bound: Mapping[str, Any]
-    ) -> Step:
+    def _binding(self, binding: RunnableBinding[Any, Any], at: str, around: str, bindings: Bindings) -> Step:
+        bindings = bindings.within(binding)
         why = _bars(binding)
         if why is not None:
-            return self._noted(why, binding.bound, at, whole)
-        inner = self.step(binding.bound, at, whole=whole, bound={**binding.kwargs, **bound})
+            itself = as_itself(bindings.whole, bindings.name or around, self._listening)
+            return self._noted(why, binding.bound, at, itself)
+        inner = self.step(binding.bound, at, around=around, bindings=bindings)
         if isinstance(inner, Now) or not inner.nested or not binding.config:
             return inner  # nobody but steps within would see the config
         run, own = inner.run, binding.config
         return Later(lambda value, config: run(value, merge_configs(own, config)), nested=True)
 
-    def _sequence(self, runnable: RunnableSequence[Any, Any], at: str) -> Step:
-        steps = [self.step(step, f"{at}.{number}".lstrip(".")) for number, step in enumerate(runnable.steps, 1)]
+    def _sequence(self, runnable: RunnableSequence[Any, Any], at: str, around: str) -> Step:
+        places = [f"{at}.{number}".lstrip(".") for number in range(1, len(runnable.steps) + 1)]
+        steps = [self.step(step, place, around=around) for step, place in zip(runnable.steps, places, strict=True)]
         at_once = [step.run for step in steps if isinstance(step, Now)]
         if len(at_once) == len(steps):
             return Now(lambda value: functools.reduce(lambda so_far, run: run(so_far), at_once, value))
@@ -170,8 +195,8 @@ class _Parts:
 
         return Later(run, nested=True)
 
-    def _parallel(self, runnable: RunnableParallel[Any], at: str) -> Step:
-        steps = {key: self.step(step, f"{at}.{key}".lstrip(".")) for key, step in runnable.steps__.items()}
+    def _parallel(self, runnable: RunnableParallel[Any], at: str, around: str) -> Step:  # noqa: ARG002 - a key is nearer
+        steps = {key: self.step(step, f"{at}.{key}".lstrip("."), around=key) for key, step in runnable.steps__.items()}
         now = {key: step.run for key, step in steps.items() if isinstance(step, Now)}
         later = {key: step.run for key, step in steps.items() if isinstance(step, Later)}
         if not later:
@@ -187,8 +212,8 @@ class _Parts:
 
         return Later(run, nested=True)
 
-    def _assign(self, runnable: RunnableAssign, at: str) -> Step:
-        mapper = self.step(runnable.mapper, at)
+    def _assign(self, runnable: RunnableAssign, at: str, around: str) -> Step:
+        mapper = self.step(runnable.mapper, at, around=around)
         if isinstance(mapper, Now):
             at_once = mapper.run
             return Now(lambda value: {**_as_dict(value), **at_once(value)})

@@ -17,6 +17,8 @@ from langchain_core.tracers import context as tracers
 from langchain_core.utils.env import env_var_is_set
 from langsmith.utils import tracing_is_enabled
 
+from lcbatch.records import current_step
+
 _T = TypeVar("_T")
 
 
@@ -46,17 +48,28 @@ def kind_of(runnable: Any) -> type:
     return origin or cls
 
 
-def as_itself(runnable: Runnable[Any, Any]) -> Later:
-    """LangChain's own `ainvoke` as a step."""
-    return Later(lambda value, config: in_context(runnable.ainvoke(value, config), config))
+Listening: TypeAlias = Callable[[RunnableConfig | None], RunnableConfig]
+"""Adds to a config whoever is to hear of the runs that are made with it."""
 
 
-def in_context(work: Coroutine[Any, Any, _T], config: RunnableConfig | None) -> asyncio.Task[_T]:
+def as_itself(runnable: Runnable[Any, Any], name: str = "", listening: Listening | None = None) -> Later:
+    """LangChain's own `ainvoke` as a step. `name` is what calls in it say of themselves, as far as nothing nearer has a name."""
+
+    def run(value: Any, config: RunnableConfig | None) -> asyncio.Task[Any]:
+        config = config if listening is None else listening(config)
+        return in_context(runnable.ainvoke(value, config), config, name)
+
+    return Later(run)
+
+
+def in_context(work: Coroutine[Any, Any, _T], config: RunnableConfig | None, name: str = "") -> asyncio.Task[_T]:
     """A task as LangChain makes one for every step: what it sets in its context ends with it, and nested runs find the config.
 
     Whoever awaits the task cancels it by being cancelled.
     """
     context = copy_context()
+    if name:
+        context.run(current_step.set, name)
     if config is not None:
         context.run(var_child_runnable_config.set, config)
     return asyncio.create_task(work, context=context)

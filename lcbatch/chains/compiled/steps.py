@@ -85,8 +85,11 @@ def plain_step(runnable: Any, whole: Runnable[Any, Any]) -> Step | str:
     return "no kind that is known here"
 
 
-def model_step(model: BaseChatModel, bound: Mapping[str, Any]) -> Step | str:
-    """What `ainvoke` does, without the callbacks. The inner step is looked up when it is called: a run hooks it on the class."""
+def model_step(model: BaseChatModel, bound: Mapping[str, Any], name: str) -> Step | str:
+    """What `ainvoke` does, without the callbacks. The inner step is looked up when it is called: a run hooks it on the class.
+
+    `name` is what the call says of itself.
+    """
     why = _bars(model, bound)
     if why is not None:
         return why
@@ -107,7 +110,7 @@ def model_step(model: BaseChatModel, bound: Mapping[str, Any]) -> Step | str:
         )
         return result.generations[0].message
 
-    return Later(lambda value, config: in_context(answer(value), config))
+    return Later(lambda value, config: in_context(answer(value), config, name))
 
 
 def _bars(model: BaseChatModel, bound: Mapping[str, Any]) -> str | None:
