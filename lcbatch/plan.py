@@ -181,7 +181,7 @@ class Plan:
             )
             raise ConfigError(
                 f"{what} a field {lacking!r}",
-                hint=suggestion(lacking, known) if lacking != "prompt" else _without_template(readable),
+                hint=_instead(lacking, known, readable, own=self.job.chain.chain is not None),
             )
 
     def _keyed(self, item: Item) -> Keyed:
@@ -230,6 +230,14 @@ def _refuse_clash(item: Item, job: Job) -> None:
                 f"the input has a field {name!r} already",
                 hint=f"name the answer otherwise or leave the field out: {flag}",
             )
+
+
+def _instead(lacking: str, known: Mapping[str, None], items: Sequence[Item], *, own: bool) -> str:
+    """What to do about a field that no row has. `own`: it is a user's own chain that asks for it."""
+    if own:
+        wanted = "; a chain that takes one value gets the field that --key names" if lacking == "input" else ""
+        return suggestion(lacking, known) + wanted
+    return suggestion(lacking, known) if lacking != "prompt" else _without_template(items)
 
 
 def _without_template(items: Sequence[Item]) -> str:

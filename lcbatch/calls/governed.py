@@ -169,7 +169,7 @@ class _Governor:
             return await asyncio.to_thread(self.reply_to_thread, asked)
         try:
             known = self._of(asked.model)
-            step = current_step.get() or known.label
+            step = asked.step or current_step.get() or known.label
             reply = await known.stack(_request(asked, self._quiet(asked.model), known.facts, step))
         except CallFailed as error:
             failed = _as_the_chain_knows_it(error)

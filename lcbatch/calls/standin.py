@@ -23,13 +23,14 @@ _OF_STREAMING = frozenset({"stream", "stream_usage", "stream_options"})
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What LangChain asked of a model, kept for the innermost layer."""
+    """What LangChain asked of a model, kept for the innermost layer. `step`: the name that the model's run was given, if any."""
 
     model: BaseChatModel
     messages: list[BaseMessage]
     stop: list[str] | None
     run_manager: Any
     options: Mapping[str, Any]
+    step: str = ""
 
 
 class LoopWaits(Exception):
@@ -101,7 +102,15 @@ class _Steps:
         self, messages: list[BaseMessage], stop: list[str] | None, run_manager: Any, options: Mapping[str, Any]
     ) -> Asked:
         asked = {name: value for name, value in options.items() if name not in _OF_STREAMING}
-        return Asked(self._model, messages, stop, run_manager, asked)
+        return Asked(self._model, messages, stop, run_manager, asked, _step_of(run_manager))
+
+
+def _step_of(run_manager: Any) -> str:
+    """What somebody who hears the names of runs knows of this one."""
+    for handler in getattr(run_manager, "handlers", ()):
+        if (step_of := getattr(handler, "lcbatch_step_of", None)) is not None:
+            return str(step_of(run_manager.run_id))
+    return ""
 
 
 _PARAMETERS = inspect.signature(_Steps.agenerate.__get__(object()))

@@ -37,6 +37,7 @@ _LAST_S = 10.0
 
 _STEP_S = 0.2
 _KEY_REFUSED = frozenset({401, 403})
+_NOT_FOUND = 404
 _SERVERS_FAULT = 500
 _NAMES = ("LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGSMITH_TRACING", "LANGCHAIN_TRACING")
 
@@ -88,7 +89,10 @@ class Tracing:
                 self._failed(type(error).__name__)
                 raise
             status = response.status_code
-            if status in _KEY_REFUSED or status >= _SERVERS_FAULT:
+            nobody = status == _NOT_FOUND and request.url.endswith(
+                "/runs/batch"
+            )  # its older way, taken after /runs/multipart
+            if nobody or status in _KEY_REFUSED or status >= _SERVERS_FAULT:
                 self._failed(f"HTTP {status}")
             else:
                 self._down_until_s = None

@@ -12,12 +12,13 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lcbatch import jsontext
+from lcbatch.chains.inputs import NOTHING, Needs, of_function
 from lcbatch.chains.output import to_json
 from lcbatch.errors import ConfigError, UsageError
 from lcbatch.job import ChainOptions, suggestion
@@ -29,22 +30,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CustomChain:
-    """A Runnable called with all fields of a row. What it raises is the row's failure, kind `chain`.
+    """A Runnable called with all fields of a row, or with one value if it takes no object. What it raises is the row's failure,
+    kind `chain`.
 
     `parts` says how each of its parts is run; it is empty for functions, and where compiling was not wanted.
     """
 
-    run: Callable[[Fields], Any]
+    run: Callable[[Any], Any]
     uses: frozenset[str] | None
     identity: Mapping[str, Json]
     parts: tuple[PartReport, ...] = ()
+    needs: Needs = NOTHING
 
     def missing(self, fields: Fields) -> str | None:
-        """Nothing is known of what it needs, but for the fields that `--key` names."""
-        return next((name for name in sorted(self.uses or ()) if name not in fields), None)
+        """The first field that `--key` or the chain's own input schema names and the row lacks."""
+        unkeyed = next((name for name in sorted(self.uses or ()) if name not in fields), None)
+        return unkeyed or self.needs.missing(fields, self._key)
 
     async def __call__(self, fields: Fields) -> Json:
-        return to_json(await self.run(fields))
+        return to_json(await self.run(self.needs.value(fields, self._key)))
+
+    @property
+    def _key(self) -> str | None:
+        """The one field that --key names."""
+        return next(iter(self.uses)) if self.uses is not None and len(self.uses) == 1 else None
 
 
 def load_custom(options: ChainOptions, key: str | None) -> CustomChain:
@@ -63,8 +72,12 @@ def load_custom(options: ChainOptions, key: str | None) -> CustomChain:
     version = options.chain_version or _file_digest(module)
     identity = {"chain": options.chain, "arguments": arguments, "version": version}
     uses = frozenset(name.strip() for name in (key or "").split(",")) - {""}
-    run, parts = _as_runnable(runnable, attribute, compiled=options.compile)
-    return CustomChain(run or _as_async(runnable), uses or None, identity, parts)
+    if _is_runnable(runnable):
+        return _of_runnable(
+            runnable, attribute, CustomChain(runnable, uses or None, identity), compiled=options.compile
+        )
+    needs = NOTHING if hasattr(runnable, "ainvoke") else of_function(runnable)
+    return CustomChain(_as_async(runnable), uses or None, identity, needs=needs)
 
 
 def _import(name: str, app_dir: str | None) -> ModuleType:
@@ -194,62 +207,64 @@ def _is_factory(target: Any, arguments: Mapping[str, Json]) -> bool:
     )
 
 
-def _as_runnable(
-    runnable: Any, attribute: str, *, compiled: bool
-) -> tuple[Callable[[Fields], Any] | None, tuple[PartReport, ...]]:
-    """A LangChain Runnable, as plain calls where that is wanted; of anything else there are no parts.
+def _is_runnable(target: Any) -> bool:
+    core = sys.modules.get("langchain_core.runnables")  # where nobody has imported it, there is no Runnable
+    return core is not None and isinstance(target, core.Runnable)
+
+
+def _of_runnable(runnable: Any, attribute: str, chain: CustomChain, *, compiled: bool) -> CustomChain:
+    """The chain over a LangChain Runnable, as plain calls where that is wanted.
 
     It is given a config that says whose row it is, for callbacks, tracers and whatever else looks at it.
     """
-    core = sys.modules.get("langchain_core.runnables")  # where nobody has imported it, there is no Runnable
-    if core is None or not isinstance(runnable, core.Runnable):
-        return None, ()
-    from lcbatch.chains.naming import listening, row_config, run_name  # noqa: PLC0415 - LangChain loads late
+    from lcbatch.chains.compiled.inputs import of_runnable  # noqa: PLC0415 - LangChain loads late
+    from lcbatch.chains.naming import listening, row_config, run_name  # noqa: PLC0415
 
-    name = run_name(runnable, attribute)
+    name, needs = run_name(runnable, attribute), of_runnable(runnable)
     if not compiled:
-        return (lambda fields: runnable.ainvoke(dict(fields), listening(row_config(name)))), ()
+        return replace(chain, run=lambda value: runnable.ainvoke(value, listening(row_config(name))), needs=needs)
     from lcbatch.chains.compiled.chain import compile_chain  # noqa: PLC0415 - imports what a function does not need
 
-    compiled_chain = compile_chain(runnable, listening)
-    return (lambda fields: compiled_chain(dict(fields), row_config(name))), tuple(compiled_chain.report)
+    calls = compile_chain(runnable, listening)
+    return replace(chain, run=lambda value: calls(value, row_config(name)), parts=tuple(calls.report), needs=needs)
 
 
-def _as_async(runnable: Any) -> Callable[[Fields], Any]:
+def _as_async(runnable: Any) -> Callable[[Any], Any]:
     """One way to call it. What is only sync runs in a thread (LangChain's own `ainvoke` does the same)."""
     if hasattr(runnable, "ainvoke"):
-        return lambda fields: runnable.ainvoke(dict(fields))
+        call: Callable[[Any], Any] = runnable.ainvoke
+        return call
     return _in_config(_function(runnable))
 
 
-def _function(function: Callable[[dict[str, Json]], Any]) -> Callable[[Fields], Any]:
+def _function(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-        return lambda fields: function(dict(fields))
-    return lambda fields: asyncio.to_thread(_in_thread, function, dict(fields))
+        return function
+    return lambda value: asyncio.to_thread(_in_thread, function, value)
 
 
-def _in_config(run: Callable[[Fields], Any]) -> Callable[[Fields], Any]:
+def _in_config(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A function whose Runnables, if it calls any, find the row's config around them, as in a chain of LangChain's."""
     if "langchain_core.runnables" not in sys.modules:  # it may import them later: then they know nothing of the row
         return run
-    from langchain_core.runnables.config import var_child_runnable_config  # noqa: PLC0415
+    from langchain_core.runnables.config import var_child_runnable_config  # noqa: PLC0415 - LangChain is there already
 
-    from lcbatch.chains.naming import listening, row_config  # noqa: PLC0415 - only where LangChain is there already
+    from lcbatch.chains.naming import listening, row_config  # noqa: PLC0415
 
-    async def call(fields: Fields) -> Any:
-        token = var_child_runnable_config.set(listening(row_config(None)))
+    async def call(value: Any) -> Any:
+        token = var_child_runnable_config.set(listening(row_config(None), outermost=True))
         try:
-            return await run(fields)
+            return await run(value)
         finally:
             var_child_runnable_config.reset(token)
 
     return call
 
 
-def _in_thread(function: Callable[[dict[str, Json]], Any], fields: dict[str, Json]) -> Any:
+def _in_thread(function: Callable[[Any], Any], value: Any) -> Any:
     """StopIteration never leaves a thread: asyncio cannot hand it on, and the row would wait for ever."""
     try:
-        return function(fields)
+        return function(value)
     except StopIteration as error:
         raise RuntimeError("the chain raised StopIteration") from error
 

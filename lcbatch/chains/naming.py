@@ -46,8 +46,15 @@ class StepNames(BaseCallbackHandler):
     ignore_custom_event = True
     ignore_retry = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, outermost: bool) -> None:
+        """`outermost` says that the first runs are steps, as those of a function; else they are the whole chain's."""
+        self._outermost = outermost
         self._before: dict[UUID, str] = {}
+        self._models: dict[UUID, str] = {}
+
+    def lcbatch_step_of(self, run_id: UUID) -> str:
+        """The name of a model's run that goes on, "" where it was given none."""
+        return self._models.get(run_id, "")
 
     def on_chain_start(
         self,
@@ -59,10 +66,10 @@ class StepNames(BaseCallbackHandler):
         tags: list[str] | None = None,
         **more: Any,
     ) -> None:
-        """A part begins. The outermost one's name is that of the whole chain, and tells no steps apart."""
-        if parent_run_id is not None:
-            key = next((tag.removeprefix(_KEY) for tag in reversed(tags or ()) if tag.startswith(_KEY)), "")
-            self._begin(run_id, _heard(more.get("name"), serialized) or key)
+        """A part begins."""
+        if (parent_run_id is not None or self._outermost) and (name := _heard(more.get("name"), serialized, tags)):
+            self._before[run_id] = current_step.get()
+            current_step.set(name)
 
     def on_chat_model_start(
         self,
@@ -70,13 +77,12 @@ class StepNames(BaseCallbackHandler):
         messages: list[list[Any]],  # noqa: ARG002 - LangChain's own signature
         *,
         run_id: UUID,
-        parent_run_id: UUID | None = None,  # noqa: ARG002
         tags: list[str] | None = None,
         **more: Any,
     ) -> None:
-        """A model begins; unlike a part it may be the outermost run of a function's."""
-        key = next((tag.removeprefix(_KEY) for tag in reversed(tags or ()) if tag.startswith(_KEY)), "")
-        self._begin(run_id, _heard(more.get("name"), serialized) or key)
+        """A model begins. Its end comes in a context of its own, where nothing could be put back: it is asked for by its run."""
+        if name := _heard(more.get("name"), serialized, tags):
+            self._models[run_id] = name
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002
         """A part has ended."""
@@ -88,38 +94,35 @@ class StepNames(BaseCallbackHandler):
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002
         """A model has answered."""
-        self._end(run_id)
+        self._models.pop(run_id, None)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002
         """A model has failed."""
-        self._end(run_id)
-
-    def _begin(self, run_id: UUID, name: str) -> None:
-        if name:
-            self._before[run_id] = current_step.get()
-            current_step.set(name)
+        self._models.pop(run_id, None)
 
     def _end(self, run_id: UUID) -> None:
         if (before := self._before.pop(run_id, None)) is not None:
             current_step.set(before)
 
 
-def _heard(name: Any, serialized: dict[str, Any] | None) -> str:
-    """A run's name, unless it is only what its class is called."""
+def _heard(name: Any, serialized: dict[str, Any] | None, tags: list[str] | None) -> str:
+    """A run's name, unless it is only what its class is called; else the key of the branch that it is."""
     kind = ((serialized or {}).get("id") or [""])[-1]
-    return name if isinstance(name, str) and _is_given(name, kind) else ""
+    if isinstance(name, str) and _is_given(name, kind):
+        return name
+    return next((tag.removeprefix(_KEY) for tag in reversed(tags or ()) if tag.startswith(_KEY)), "")
 
 
-def listening(config: RunnableConfig | None) -> RunnableConfig:
-    """The config, with names heard in all runs that are made with it."""
+def listening(config: RunnableConfig | None, *, outermost: bool = False) -> RunnableConfig:
+    """The config, with names heard in all runs that are made with it. `outermost`: see StepNames."""
     config = {**config} if config else {}
-    given = config.get("callbacks")
+    given, names = config.get("callbacks"), StepNames(outermost=outermost)
     if isinstance(given, BaseCallbackManager):
         manager = given.copy()
-        manager.add_handler(StepNames(), inherit=True)
+        manager.add_handler(names, inherit=True)
         config["callbacks"] = manager
     else:
-        config["callbacks"] = [*(given or ()), StepNames()]
+        config["callbacks"] = [*(given or ()), names]
     return config
 
 

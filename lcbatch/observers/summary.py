@@ -269,7 +269,7 @@ def _steps(steps: Mapping[str, StepFigures]) -> Iterator[str]:
             if value is not None
         )
         tokens = f", {count(step.prompt_tokens)} in, {count(step.completion_tokens)} out"
-        cost = f", {_cost(step)}" if step.known_cost_usd or step.unpriced else ""
+        cost = f", {_cost(step)}" if step.known_cost_usd else ""
         yield f"{clean_text(name, 40)}: {counted(step.answered, 'call')}{failed}{latency}{tokens}{cost}"
     if len(steps) > STEPS_SHOWN:
         yield f"and {count(len(steps) - STEPS_SHOWN)} more (--summary-json has them all)"

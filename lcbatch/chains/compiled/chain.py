@@ -103,7 +103,8 @@ def _is_held_back(config: RunnableConfig | None) -> bool:
 
 
 def _handlers(config: RunnableConfig | None) -> list[BaseCallbackHandler]:
-    return get_async_callback_manager_for_config(ensure_config(config)).handlers
+    listeners: RunnableConfig = {"callbacks": config["callbacks"]} if config and config.get("callbacks") else {}
+    return get_async_callback_manager_for_config(ensure_config(listeners)).handlers  # tags and metadata would only be copied
 
 
 @dataclass(frozen=True, slots=True)
