@@ -115,8 +115,10 @@ class Tracing:
         self._down_until_s = self._clock() + _REST_S
         if not self._told and not self._over:
             self._told = True
-            text = f"LangSmith at {self.host} cannot be reached ({why}); rows go untraced until it can"
-            self._loop.call_soon_threadsafe(self._tell, text)
+            self._loop.call_soon_threadsafe(self._say_down, why)
+
+    def _say_down(self, why: str) -> None:
+        self._tell(f"LangSmith at {self.host} cannot be reached ({why}); rows go untraced until it can")
 
 
 def is_on(env: Mapping[str, str]) -> bool:

@@ -81,7 +81,7 @@ class StepNames(BaseCallbackHandler):
         **more: Any,
     ) -> None:
         """A model begins. Its end comes in a context of its own, where nothing could be put back: it is asked for by its run."""
-        if name := _heard(more.get("name"), serialized, tags):
+        if name := _heard(more.get("name") or (serialized or {}).get("name"), serialized, tags):
             self._models[run_id] = name
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002

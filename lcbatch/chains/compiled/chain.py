@@ -104,7 +104,9 @@ def _is_held_back(config: RunnableConfig | None) -> bool:
 
 def _handlers(config: RunnableConfig | None) -> list[BaseCallbackHandler]:
     listeners: RunnableConfig = {"callbacks": config["callbacks"]} if config and config.get("callbacks") else {}
-    return get_async_callback_manager_for_config(ensure_config(listeners)).handlers  # tags and metadata would only be copied
+    return get_async_callback_manager_for_config(
+        ensure_config(listeners)
+    ).handlers  # tags and metadata would only be copied
 
 
 @dataclass(frozen=True, slots=True)
