@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from lcbatch.chains.custom import load_custom
+from lcbatch.job import ChainOptions
+
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 DOCS = sorted((SAMPLES / "docs").iterdir())
 
@@ -64,9 +67,13 @@ def test_prompts_hold_what_a_careless_template_trips_over() -> None:
         assert trap in texts
 
 
-def test_tickets_are_csv_with_commas_quotes_and_line_breaks_in_cells() -> None:
+def tickets() -> list[dict[str, str]]:
     with (SAMPLES / "tickets.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        return list(csv.DictReader(file))
+
+
+def test_tickets_are_csv_with_commas_quotes_and_line_breaks_in_cells() -> None:
+    rows = tickets()
     assert len({row["id"] for row in rows}) == len(rows) == 25
     assert all(row.keys() == {"id", "customer", "subject", "body", "created"} and all(row.values()) for row in rows)
     for trap in (",", '"', "\n", "ü"):
@@ -107,6 +114,23 @@ def test_triage_is_a_chain_of_the_fields_that_tickets_have(monkeypatch: pytest.M
     monkeypatch.setenv("OPENAI_API_KEY", "not-used")
     chain = runpy.run_path(str(SAMPLES / "chains.py"))["triage"](base_url="http://127.0.0.1:9/v1")
     assert set(chain.input_schema.model_fields) == {"subject", "body"}
+
+
+def test_each_chain_is_one_of_the_fields_that_its_rows_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "not-used")
+    rows = {"agent.py:agent": tickets()[0], "retriever.py:handbook": read_jsonl("questions.jsonl")[0]}
+    rows["three_steps.py:report"] = read_jsonl("prompts.jsonl")[0]
+    for chain, row in rows.items():
+        loaded = load_custom(ChainOptions(chain=f"{SAMPLES}/{chain}"), None)
+        assert loaded.needs.fields
+        assert loaded.missing(row) is None
+
+
+def test_the_handbooks_passages_are_found_by_their_words() -> None:
+    sample = runpy.run_path(str(SAMPLES / "retriever.py"))
+    store = sample["InMemoryVectorStore"].from_documents(sample["_passages"](), sample["CountedWords"]())
+    (found,) = store.similarity_search("How long does cold water leave me the strength of my hands?", k=1)
+    assert "ten minutes" in found.page_content
 
 
 def test_the_readme_names_every_file() -> None:

@@ -20,7 +20,7 @@ def _asks(text: str) -> Runnable[Any, str]:
 
 draft = _asks("Draft {text}").with_config(run_name="draft")
 polish = _asks("Polish {text}").with_config(run_name="polish")
-_again = RunnableLambda(lambda said: {"text": said})
+_again: Runnable[Any, Any] = RunnableLambda(lambda said: {"text": said})
 
 by_run_name = draft | _again | polish
 

@@ -44,9 +44,9 @@ def started(now_s: float = 0.0, limit: int = 40) -> RunStarted:
     return RunStarted(now_s, "run", "openai:gpt-5-mini", "out.jsonl", limit)
 
 
-def answered(now_s: float, latency_s: float = 1.0, cost_usd: float | None = 0.001) -> list[Event]:
+def answered(now_s: float, latency_s: float = 1.0, cost_usd: float | None = 0.001, step: str = "") -> list[Event]:
     """One call, out and back."""
-    return [CallStarted(max(0.0, now_s - latency_s)), CallEnded(now_s, latency_s, Usage(100, 20), cost_usd, None)]
+    return [CallStarted(max(0.0, now_s - latency_s)), CallEnded(now_s, latency_s, Usage(100, 20), cost_usd, None, step)]
 
 
 def throttled(now_s: float, delay_s: float, *, maybe_paid: bool = False) -> list[Event]:

@@ -15,6 +15,7 @@ from lcbatch.events import (
     Stopping,
 )
 from lcbatch.observers.stats import MODELS, OTHER_MODELS, SLOWEST, Stats
+from lcbatch.observers.steps import OTHERS, STEPS
 
 from .script import answered, done, failed, started, steady, throttled, told
 
@@ -113,6 +114,18 @@ def test_models_are_counted_and_their_number_is_bounded() -> None:
     assert models["m0"] == 2
     assert models[OTHER_MODELS] == 3
     assert len(models) == MODELS + 1
+
+
+def test_the_totals_are_those_of_all_steps_and_their_number_is_bounded() -> None:
+    names = ["first", "first", *(f"step {n}" for n in range(STEPS + 3)), "first"]
+    events = [event for n, name in enumerate(names) for event in answered(float(n), 1.0, step=name)]
+    snapshot = told([started(), *events, *throttled(99.0, 1.0)]).snapshot(100.0)
+    steps = snapshot.steps
+    assert (steps["first"].answered, steps["first"].latency.count, steps["first"].prompt_tokens) == (3, 3, 300)
+    assert len(steps) == STEPS + 1
+    assert steps[OTHERS].answered == 4
+    assert sum(step.answered for step in steps.values()) == snapshot.calls.answered == len(names)
+    assert sum(step.failed for step in steps.values()) == 1
 
 
 def test_recent_rate_is_right_in_a_steady_run_from_the_first_seconds_on() -> None:

@@ -141,7 +141,7 @@ def test_summary_json_has_stable_keys_with_units(tmp_path: Path) -> None:
     assert " ".join(figures) == (
         "task model models output elapsed_s exit_code message continue_with stopping waiting_for held_s eta_s rows "
         "rows_per_s recent_rows_per_s row_latency_s calls call_latency_s tokens tokens_per_s recent_tokens_per_s "
-        "cost_usd known_cost_usd unpriced_calls slowest_rows errors"
+        "cost_usd known_cost_usd unpriced_calls steps slowest_rows errors"
     )
     assert " ".join(figures["rows"]) == (
         "total done reused failed failed_before left in_flight window gone passed_over"
@@ -161,6 +161,23 @@ def test_summary_json_carries_the_figures() -> None:
         "example": {"id": "r98", "place": "rows.jsonl:99", "message": "not JSON"},
     }
     assert len(figures["slowest_rows"]) == 5
+
+
+def test_steps_are_told_apart_where_there_are_several() -> None:
+    calls = [*answered(1.0, 1.0, step="draft"), *answered(2.0, 2.0, step="polish"), *answered(3.0, 1.0, step="draft")]
+    ended = told([started(), *calls]).snapshot(3.0)
+    assert (
+        "by step   draft: 2 calls, p50 1.0 s, p95 1.0 s, 200 in, 40 out, $0.0020\n"
+        "          polish: 1 call, p50 2.0 s, p95 2.0 s, 100 in, 20 out, $0.0010\n"
+    ) in summary_text(ended)
+    steps = summary_json(ended)["steps"]
+    assert {name: (step["answered"], step["cost_usd"]) for name, step in steps.items()} == {
+        "draft": (2, 0.002),
+        "polish": (1, 0.001),
+    }
+    alone = told([started(), *answered(1.0, step="draft")]).snapshot(1.0)
+    assert summary_json(alone)["steps"] == {}
+    assert "by step" not in summary_text(alone)
 
 
 def test_summary_json_of_nothing_is_json() -> None:

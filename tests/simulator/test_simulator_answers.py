@@ -50,6 +50,13 @@ def test_only_model_and_messages_change_an_answer() -> None:
     assert answer_for(chat("other")) != answer_for(chat())
 
 
+def test_a_tool_calls_id_comes_from_the_request() -> None:
+    first, other = say(chat(tools=TOOLS)), say(chat("other", tools=TOOLS))
+    assert first.call_id == say(chat(tools=TOOLS)).call_id
+    assert first.call_id.startswith("call_")
+    assert first.call_id != other.call_id
+
+
 def test_the_order_of_keys_does_not_matter() -> None:
     swapped = {"messages": [{"content": "hello", "role": "user"}], "model": "sim"}
     assert answer_for(swapped) == answer_for(chat())
