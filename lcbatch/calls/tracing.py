@@ -26,8 +26,9 @@ Bound = Callable[[], AbstractAsyncContextManager[None]]
 Tell = Callable[[str], None]
 """Is told one sentence for the user, on the run's loop."""
 
-_CONNECT_S, _READ_S = 1.0, 1.5
-"""Longest waits for the endpoint. The thread that waits is LangSmith's, and holds the process up at its end for as long."""
+_CONNECT_S, _FIRST_S, _READ_S = 1.0, 1.0, 1.5
+"""Longest waits for a connection, for the first answer, and for others. The thread that waits is LangSmith's, and holds the
+process up at its end for as long: a run may cost 2 s more."""
 
 _REST_S = 60.0
 """How long an endpoint that failed is left in peace: each time that it is tried again some rows take LangChain's long way."""
@@ -52,6 +53,7 @@ class Tracing:
         self._loop = asyncio.get_running_loop()
         self._down_until_s: float | None = None
         self._told = False
+        self._read_s = _FIRST_S
         self._over = False
 
     @property
@@ -84,14 +86,13 @@ class Tracing:
             if self.is_down:
                 raise NoConnection("not sent: the endpoint is down, or the run is over")
             try:
-                response = send(request, **{**options, "timeout": (_CONNECT_S, _READ_S)})
+                response = send(request, **{**options, "timeout": (_CONNECT_S, self._read_s)})
             except Exception as error:
                 self._failed(type(error).__name__)
                 raise
-            status = response.status_code
-            nobody = status == _NOT_FOUND and request.url.endswith(
-                "/runs/batch"
-            )  # its older way, taken after /runs/multipart
+            status, self._read_s = response.status_code, _READ_S
+            # Its older way, which it takes where /runs/multipart is not found.
+            nobody = status == _NOT_FOUND and request.url.endswith("/runs/batch")
             if nobody or status in _KEY_REFUSED or status >= _SERVERS_FAULT:
                 self._failed(f"HTTP {status}")
             else:
@@ -102,14 +103,15 @@ class Tracing:
 
     async def end(self, client: Client) -> None:
         """Send what is left, unless the endpoint is down, and let LangSmith's threads go."""
-        for _ in range(int(_LAST_S / _STEP_S)):
-            queue = client.tracing_queue
-            if self.is_down or queue is None or not queue.unfinished_tasks:
-                break
-            await asyncio.to_thread(client.flush, _STEP_S)
-        self._over = self.is_down
-        await asyncio.to_thread(client.close, _STEP_S)
-        self._over = True
+        try:
+            for _ in range(int(_LAST_S / _STEP_S)):
+                queue = client.tracing_queue
+                if self.is_down or queue is None or not queue.unfinished_tasks:
+                    break
+                await asyncio.to_thread(client.flush, _STEP_S)
+            await asyncio.to_thread(client.close, _STEP_S)
+        finally:
+            self._over = True
 
     def _failed(self, why: str) -> None:
         self._down_until_s = self._clock() + _REST_S
