@@ -160,7 +160,7 @@ def test_every_shape_says_the_same_under_langchain_alone(shop: Shop) -> None:
         "    return {shape: await module.every({'text': 'one', 'shape': shape}) for shape in sys.argv[1:]}\n"
         "print(json.dumps(asyncio.run(main()), default=lambda verdict: verdict.model_dump()))\n"
     )
-    # LangChain shares an HTTP client, which breaks on a second loop; two give whole messages, which lcbatch writes as what they say.
+    # LangChain shares an HTTP client, which breaks on a second loop; two give whole messages.
     apart = {"loop_in_thread", "parallel", "tools"}
     shapes = sorted(CALLS.keys() - apart)
     by_hand = subprocess.run(
