@@ -18,7 +18,7 @@ from lcbatch.job import Job
 from lcbatch.observers.fanout import Fanout
 from lcbatch.observers.figures import Snapshot
 from lcbatch.observers.summary import summary_json
-from lcbatch.opening import Run, open_run, source_of
+from lcbatch.opening import Run, open_run, whole_source_of
 from lcbatch.outlay import told_first
 from lcbatch.plan import Plan
 from lcbatch.projecting import bring_up_to_date, projecting
@@ -28,7 +28,7 @@ from lcbatch.rules import StopRules, check_fail_on, check_max_failures
 from lcbatch.sinks import Projector
 from lcbatch.sources.readers import DocumentText
 from lcbatch.watching import noting, sampling
-from lcbatch.wiring import bounds_of, model_name
+from lcbatch.wiring import bounds_of, model_name, pieces_of
 from lcbatch.work import make_work
 from lcbatch.world import World
 
@@ -146,7 +146,7 @@ async def _begin(run: Run, retry: Retry | None) -> None:
     described["cwd"] = str(Path.cwd())
     if retry is not None and retry.origin is not None:
         described["origin"] = retry.origin
-    await run.store.begin_run(run.world.command, described, in_flight=bounds_of(job).rows)
+    await run.store.begin_run(run.world.command, described, in_flight=bounds_of(job).answers)
     run.begun = True
     run.world.when_begun()
     run.fanout.emit(RunStarted(run.world.clock(), job.task, run.label, job.output.output or "-", bounds_of(job).start))
@@ -185,8 +185,17 @@ async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projec
             clock=world.clock,
             emit=run.fanout.emit,
         )
-        async with aclosing(told_first(run, rows, read, counting)) as told:
+        async with aclosing(_to_the_last(run, told_first(run, rows, read, counting))) as told:
             await pipeline.run(parts, told)
+
+
+async def _to_the_last(run: Run, rows: AsyncGenerator[Row]) -> AsyncGenerator[Row]:
+    """The same rows; after the last of them no batch waits for another."""
+    async with aclosing(rows):
+        async for row in rows:
+            yield row
+    if run.batching is not None:
+        run.batching.no_more()
 
 
 def _figures(run: Run) -> Mapping[str, Json]:
@@ -206,12 +215,17 @@ async def _cut_short(counting: asyncio.Task[None], enough: asyncio.Event) -> Non
 
 
 async def _count(run: Run, enough: asyncio.Event) -> None:
-    """How many rows there will be, for whoever watches: the input read once more, for its number alone."""
-    rows = 0
+    """How many rows there will be, for whoever watches: the input read once more, for its number alone.
+
+    Where documents are cut into rows, their number is known only when each has been read: that is not done twice.
+    """
+    rows, in_pieces = 0, pieces_of(run.job) is not None
     try:
-        async with aclosing(source_of(run.job, run.world, run.place).batches()) as batches:
+        async with aclosing(whole_source_of(run.job, run.world, run.place).batches()) as batches:
             async for batch in batches:
                 rows += len(batch)
+                if in_pieces and any(item.document is not None for item in batch):
+                    return
                 if enough.is_set():
                     return
                 await asyncio.sleep(0)

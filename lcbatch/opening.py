@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
+from lcbatch.calls.batching import Batching
 from lcbatch.calls.budget import Budget, BudgetPolicy, Spend
 from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.waiting import Waiting
@@ -15,7 +16,7 @@ from lcbatch.events import Notice
 from lcbatch.execute.deadlines import Deadlines, RowTimeout
 from lcbatch.execute.local import LocalExecutor
 from lcbatch.execute.shutdown import Patience, Shutdown
-from lcbatch.job import SUMMARIZE, Job
+from lcbatch.job import EMBED, SUMMARIZE, Job
 from lcbatch.models.served import Served
 from lcbatch.observers import make_observer
 from lcbatch.observers.fanout import Display, Fanout
@@ -26,16 +27,19 @@ from lcbatch.ports import Chain, Emit, Sink, Source, Wait
 from lcbatch.sinks import errors_sink, open_sink
 from lcbatch.sources import open_source
 from lcbatch.sources.peek import Peeked
+from lcbatch.sources.pieces import InPieces
 from lcbatch.store.run_store import RunStore, open_store
 from lcbatch.wiring import (
     MOST_CALLS,
     Surroundings,
     Window,
+    batching_of,
     bounds_of,
     call_stack,
     govern,
     lines_of,
     model_name,
+    pieces_of,
     prepare_chain,
     wire_models,
 )
@@ -82,6 +86,7 @@ class Run:
     shutdown: Shutdown
     budget: BudgetPolicy | None
     limits: Mapping[str, RateLimits]
+    batching: Batching | None
     made: NewOutput | None
     govern: Callable[[], AbstractAsyncContextManager[None]]
     complete: bool = False
@@ -139,6 +144,7 @@ async def open_run(
         ),
         budget=around.purse.policy if around.purse else None,
         limits=around.limits,
+        batching=around.batching,
     )
 
 
@@ -146,11 +152,12 @@ async def _surroundings(job: Job, world: World, store: RunStore, engine: Engine,
     return Surroundings(
         clock=world.clock,
         emit=emit,
-        window=Window(engine.executor.resize),
+        window=Window(engine.executor.resize, bounds_of(job)),
         wait=engine.wait,
         within=engine.deadlines.within,
         waiting=engine.waiting,
         purse=await _purse(job, store, engine),
+        batching=batching_of(job, engine.wait),
         hopeful=await store.ever_succeeded(),
         most_calls=_most_calls(job, emit),
     )
@@ -183,13 +190,19 @@ def _sinks(job: Job, world: World, place: Place) -> list[Sink]:
 
 async def row_model_of(job: Job, source: Peeked | None) -> str | None:
     """The model that the rows name themselves, looked for only where the job names none."""
-    if source is None or model_name(job) is not None or job.chain.chain is not None:
+    if source is None or model_name(job) is not None or job.chain.chain is not None or job.task == EMBED:
         return None
     return await source.row_model()
 
 
 def source_of(job: Job, world: World, place: Place) -> Source:
-    """The job's input."""
+    """The job's input; documents in pieces, where the task wants them so."""
+    source, pieces = whole_source_of(job, world, place), pieces_of(job)
+    return source if pieces is None else InPieces(source, pieces, max_row_bytes=job.input.max_row_bytes)
+
+
+def whole_source_of(job: Job, world: World, place: Place) -> Source:
+    """The job's input with its documents whole."""
     documents = job.task == SUMMARIZE
     return open_source(job.inputs, job.input, documents=documents, own_outputs=place.own_files(), stdin=world.stdin)
 

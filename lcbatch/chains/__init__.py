@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lcbatch.chains.embed import EmbedChain
 from lcbatch.chains.prompt import PromptChain, RequestChain
 from lcbatch.chains.summarize import SummarizeChain
 from lcbatch.chains.template import Template, parse_template
 from lcbatch.errors import InputMissing
-from lcbatch.job import SUMMARIZE, ChainOptions
+from lcbatch.job import EMBED, SUMMARIZE, ChainOptions
 from lcbatch.ports import Call, Chain
 from lcbatch.records import Json
 
@@ -51,6 +52,8 @@ def load_chain(
             document_alone=document_alone,
             model_identity=model_identity,
         )
+    if task == EMBED:
+        return EmbedChain(call, prompt, model_identity)
     if prompt is None:
         return RequestChain(call, system, model_identity, row_models)
     return PromptChain(call, prompt, system, model_identity)

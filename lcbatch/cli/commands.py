@@ -36,6 +36,7 @@ def _root(
 
 app.command("run")(run.run)
 app.command("summarize")(run.summarize)
+app.command("embed")(run.embed)
 app.command("status")(status.status)
 app.command("retry")(retry.retry)
 app.command("export")(export.export)

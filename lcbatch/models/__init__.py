@@ -20,16 +20,17 @@ Told: TypeAlias = Callable[[str], None] | None
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A chat model, ready to be called.
+    """A model, ready to be called.
 
     `identity` is what decides its answers (never a key, a URL or a version); `local` says that it runs on this machine and
     costs nothing; `takes_document_alone` that it wants the bare document, with words, language and focus as arguments.
     `listen` takes who wants the headers of every response, None where they cannot be had. `max_output_tokens` bounds an answer
     (None: nothing does, as far as is known). `shortcut` wraps LangChain's way to the model in a shorter one for what is plain,
-    where there is such a way. `chat` gives LangChain's model, and may load it for that.
+    where there is such a way. `chat` gives LangChain's model, and may load it for that. An embedding model has none, and is
+    asked by `ask`.
     """
 
-    chat: Callable[[], BaseChatModel]
+    chat: Callable[[], BaseChatModel] | None
     label: str
     identity: Mapping[str, Json]
     price: Price
@@ -39,6 +40,7 @@ class LoadedModel:
     listen: Callable[[Callable[[Mapping[str, str]], None]], None] | None = None
     max_output_tokens: int | None = None
     shortcut: Callable[[Ask], Ask] | None = None
+    ask: Ask | None = None
 
 
 def load_model(options: ModelOptions, *, env: Mapping[str, str], connections: int, told: Told = None) -> LoadedModel:

@@ -121,7 +121,7 @@ def row_line(selection: Selection) -> Callable[[Entry], str]:
 
     def line(entry: Entry) -> str:
         head = clear(entry.fields if whole and not entry.is_document else jsontext.dumps(selection.fields(entry)))
-        tail = f"{name}:{entry.output if entry.kind is None else 'null'}"
+        tail = f"{name}:{selection.answer(entry)}"
         if selection.meta:
             tail += f',"{META}":{jsontext.dumps(dict(entry.meta))}'
         if entry.kind is not None:
