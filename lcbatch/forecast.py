@@ -182,13 +182,14 @@ async def _play(scene: Scene, count: int) -> _Stage:
     clock: Clock = asyncio.get_running_loop().time
     bounds = bounds_of(job)
     executor = LocalExecutor(bounds.rows, stage.emit)
+    window = Window(executor.resize, bounds)
     around = Surroundings(
         clock=clock,
         emit=stage.emit,
-        window=Window(executor.resize, bounds),
+        window=window,
         wait=_wait,
         within=asyncio.timeout,
-        batching=batching_of(job, _wait),
+        batching=batching_of(job, _wait, window),
         hopeful=True,
     )
     chance = random.Random(_SEED)  # noqa: S311 - the same forecast each time, no secret

@@ -181,7 +181,7 @@ class RunOptions:
     batch_size: int = option(256, "Most rows in one request.", tasks=(EMBED,), metavar="N")
     batch_tokens: int = option(200_000, "Most tokens in one request, by estimate.", tasks=(EMBED,), metavar="N")
     max_batch_delay: float = option(
-        0.5,
+        1.0,
         "Longest time that a row waits for others to go out with it.",
         tasks=(EMBED,),
         parse="duration",

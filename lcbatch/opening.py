@@ -149,15 +149,16 @@ async def open_run(
 
 
 async def _surroundings(job: Job, world: World, store: RunStore, engine: Engine, emit: Emit) -> Surroundings:
+    window = Window(engine.executor.resize, bounds_of(job))
     return Surroundings(
         clock=world.clock,
         emit=emit,
-        window=Window(engine.executor.resize, bounds_of(job)),
+        window=window,
         wait=engine.wait,
         within=engine.deadlines.within,
         waiting=engine.waiting,
         purse=await _purse(job, store, engine),
-        batching=batching_of(job, engine.wait),
+        batching=batching_of(job, engine.wait, window),
         hopeful=await store.ever_succeeded(),
         most_calls=_most_calls(job, emit),
     )

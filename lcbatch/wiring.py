@@ -38,7 +38,7 @@ from lcbatch.models.providers import is_loopback, longest_answer
 from lcbatch.models.quiet import QuietClients, overheard
 from lcbatch.models.served import Served, load_models
 from lcbatch.ports import Ask, Call, Chain, Clock, Emit, Price, Replies, Wait, Within
-from lcbatch.records import Usage
+from lcbatch.records import Request, Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -104,12 +104,17 @@ class Window:
         self._bounds = bounds
         self._limits: dict[object, int] = {}
 
+    @property
+    def calls(self) -> int:
+        """Calls that the providers take together, as far as they have said."""
+        return sum(self._limits.values()) or self._bounds.start
+
     def of(self, who: object) -> Callable[[int], None]:
         """Takes one provider's limit on calls in flight, whenever it changes."""
 
         def changed(limit: int) -> None:
             self._limits[who] = limit
-            self._resize(self._bounds.rows_for(sum(self._limits.values())))
+            self._resize(self._bounds.rows_for(self.calls))
 
         return changed
 
@@ -159,7 +164,7 @@ def _batch_size(job: Job) -> int:
     return job.run.batch_size
 
 
-def batching_of(job: Job, wait: Wait) -> Batching | None:
+def batching_of(job: Job, wait: Wait, window: Window) -> Batching | None:
     """What gathers the rows of an embedding job into requests; None where each row makes its own."""
     if job.task != EMBED:
         return None
@@ -167,7 +172,11 @@ def batching_of(job: Job, wait: Wait) -> Batching | None:
     # A request that is larger than the limit a minute would never be let out.
     tokens = min(float(run.batch_tokens), run.tpm or math.inf)
     limits = BatchLimits(_batch_size(job), tokens, run.max_batch_delay)
-    return Batching(limits, weigh=lambda request: sum(map(tokens_of, request.messages)), wait=wait)
+    return Batching(limits, weigh=_weight, wait=wait, slots=lambda: window.calls)
+
+
+def _weight(request: Request) -> float:
+    return sum(map(tokens_of, request.messages))
 
 
 def pieces_of(job: Job) -> Pieces | None:

@@ -3,8 +3,9 @@
 What stands below sees a batch as one call: retries, limits and the budget count requests, as the provider does. What stands
 above sees a reply a row: each is stored as the row's own before anybody is told, so that a crash repays what was on the wire.
 
-A batch goes out when it is full, when its first call has waited for `delay_s`, or when no more rows will come. One that the
-provider refuses for what is in it is split until the bad row stands alone.
+A batch goes out when it is full, when its first call has waited for `delay_s`, or when no more rows will come; one that is not
+full waits on while it would only stand in line behind others. One that the provider refuses for what is in it is split until the
+bad row stands alone.
 """
 
 from __future__ import annotations
@@ -67,14 +68,19 @@ class _Batch:
 class Batching:
     """Gathers calls into batches. One for a run; use it from one event loop.
 
-    `weigh` gives a request's tokens; `wait` is how calls wait while their batch is not out. A call that is cancelled leaves
-    its batch; one whose batch is cut off on the way to the provider is cancelled like any other call that only waits.
+    `weigh` gives a request's tokens; `wait` is how calls wait while their batch is not out; `slots` says how many batches can be
+    on the wire now. A call that is cancelled leaves its batch; one whose batch is cut off on the way to the provider is
+    cancelled like any other call that only waits.
     """
 
-    def __init__(self, limits: BatchLimits, *, weigh: Callable[[Request], float], wait: Wait) -> None:
+    def __init__(
+        self, limits: BatchLimits, *, weigh: Callable[[Request], float], wait: Wait, slots: Callable[[], int]
+    ) -> None:
         self._limits = limits
         self._weigh = weigh
         self._wait = wait
+        self._slots = slots
+        self._out = 0
         self._forming: _Batch | None = None
         self._ended = False
         # A batch is no row's: what its requests wait for must not be charged to whichever row filled it.
@@ -124,7 +130,20 @@ class Batching:
     def _set_timer(self, batch: _Batch, delay_s: float) -> None:
         if batch.timer is not None:
             batch.timer.cancel()
-        batch.timer = asyncio.get_running_loop().call_later(delay_s, self._send, batch)
+        batch.timer = asyncio.get_running_loop().call_later(delay_s, self._due, batch)
+
+    def _due(self, batch: _Batch) -> None:
+        """It has waited for long enough, unless there is no room for it: then those that come until there is can go with it."""
+        batch.timer = None
+        if self._out < self._slots():
+            self._send(batch)
+
+    def _returned(self, _: asyncio.Task[None]) -> None:
+        """There is room for one more batch. The rows that its answers make room for come first."""
+        self._out -= 1
+        batch = self._forming
+        if batch is not None and batch.timer is None:
+            self._set_timer(batch, min(_LAST_S, self._limits.delay_s) if self._ended else self._limits.delay_s)
 
     def _send(self, batch: _Batch) -> None:
         if self._forming is batch:
@@ -136,6 +155,8 @@ class Batching:
                 member.sent.set_result(None)
         # After the members: one that was cancelled in this very moment leaves before the request is made.
         batch.task = asyncio.create_task(_run(batch), context=self._context.copy())
+        batch.task.add_done_callback(self._returned)
+        self._out += 1
 
     async def _left(self, batch: _Batch, member: _Member) -> None:
         """A call is over, however it ended. The last one out ends what nobody waits for any more."""
