@@ -14,7 +14,7 @@ from pathlib import Path
 from lcbatch.calls.budget import longest_of
 from lcbatch.calls.rate import CHARS_PER_TOKEN, FIRST_OUTPUT_TOKENS, Estimate
 from lcbatch.errors import CallFailed, Failure, Kind
-from lcbatch.job import SUMMARIZE, Job
+from lcbatch.job import EMBED, SUMMARIZE, Job
 from lcbatch.ports import Call, Chain, DocumentReader, Price
 from lcbatch.records import Json, Reply, Request, Row, Usage
 from lcbatch.store.reading import PastRow, past_rows
@@ -144,6 +144,8 @@ def assumed(job: Job, longest: int | None) -> Basis:
     """What is taken for known before anything was ever answered."""
     if job.task == SUMMARIZE:
         tokens, method = job.chain.words * _TOKENS_PER_WORD, f"assumed from --words {job.chain.words}"
+    elif job.task == EMBED:
+        tokens, method = 0.0, "a vector is no tokens"
     else:
         tokens, method = FIRST_OUTPUT_TOKENS, "assumed"
     if longest is not None and longest < tokens:

@@ -175,6 +175,13 @@ def batching_of(job: Job, wait: Wait, window: Window) -> Batching | None:
     return Batching(limits, weigh=_weight, wait=wait, slots=lambda: window.calls)
 
 
+def rows_in_a_call(job: Job, row_tokens: float) -> float:
+    """How many rows of so many tokens share a request, when there are enough of them."""
+    if job.task != EMBED:
+        return 1.0
+    return max(1.0, min(float(_batch_size(job)), job.run.batch_tokens / max(1.0, row_tokens)))
+
+
 def _weight(request: Request) -> float:
     return sum(map(tokens_of, request.messages))
 

@@ -200,7 +200,8 @@ async def _ask(call: Call, members: Sequence[_Member]) -> None:
     try:
         shares = _shares(await call(_together(members)), members)
     except CallFailed as error:
-        if len(members) > 1 and error.failure.kind in SPLIT_FOR and not error.failure.budget:
+        # A cap has no room for the whole batch: a part of it may still fit, and asking costs nothing.
+        if len(members) > 1 and (error.failure.kind in SPLIT_FOR or error.failure.budget):
             for part in _parts(members, error.failure):
                 await _ask(call, part)
             return
