@@ -217,3 +217,8 @@ class RowScope:
 
 current_row: ContextVar[RowScope] = ContextVar("lcbatch_current_row")
 """Which row a call belongs to: set by the executor, read by the `stored` layer, and by whoever may cut off those that wait."""
+
+keep_now: ContextVar[Callable[[Reply], None]] = ContextVar("lcbatch_keep_now")
+"""Puts the reply to the call that is being made on its way to disk: set by `stored`, for a layer that receives many replies at
+once, and that would hold the last of them while it hands out the first.
+"""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.ports import Call, Wait
-from lcbatch.records import Json, Reply, Request, RowScope, Usage, current_row
+from lcbatch.records import Json, Reply, Request, RowScope, Usage, current_row, keep_now
 
 SPLIT_FOR = frozenset({Kind.INVALID_REQUEST, Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})
 """Kinds of failure that one row can bring upon a whole batch. Others are the provider's, and have been retried below."""
@@ -49,6 +49,7 @@ class _Member:
 
     request: Request
     scope: RowScope | None
+    keep: Callable[[Reply], None]
     tokens: float
     sent: asyncio.Future[None]
     reply: asyncio.Future[Reply]
@@ -114,7 +115,8 @@ class Batching:
             self._forming = _Batch(inner)
             self._set_timer(self._forming, self._limits.delay_s)
         batch = self._forming
-        member = _Member(request, current_row.get(None), tokens, loop.create_future(), loop.create_future())
+        scope, keep = current_row.get(None), keep_now.get(_not_kept)
+        member = _Member(request, scope, keep, tokens, loop.create_future(), loop.create_future())
         batch.members[member] = None
         batch.tokens += tokens
         if len(batch.members) >= self._limits.calls or batch.tokens >= self._limits.tokens:
@@ -208,9 +210,16 @@ async def _ask(call: Call, members: Sequence[_Member]) -> None:
         for member in _waiting(members):
             member.reply.set_exception(CallFailed(error.failure, error.attempts))
         return
+    # All of them before the first is told: what follows for 256 rows takes longer than a kill needs to come.
+    for member, share in zip(members, shares, strict=True):
+        member.keep(share)
     for member, share in zip(members, shares, strict=True):
         if not member.reply.done():
             member.reply.set_result(share)
+
+
+def _not_kept(_: Reply) -> None:
+    """Outside of a store."""
 
 
 def _waiting(members: Sequence[_Member]) -> list[_Member]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lcbatch import jsontext
 from lcbatch.ports import Call, Layer, Replies
-from lcbatch.records import Reply, Request, current_row
+from lcbatch.records import Reply, Request, Row, current_row, keep_now
 
 
 def stored(replies: Replies) -> Layer:
@@ -23,10 +23,13 @@ def stored(replies: Replies) -> Layer:
             reply = replies.reply(scope.row, key)
             if reply is None:
                 scope.calls_out += 1
+                keep = _Keep(replies, scope.row, key)
+                token = keep_now.set(keep)
                 try:
                     reply = await inner(request)
-                    replies.keep_reply(scope.row, key, reply)
+                    keep(reply)
                 finally:
+                    keep_now.reset(token)
                     scope.call_ended()
             scope.charge(reply, key)
             return reply
@@ -34,3 +37,18 @@ def stored(replies: Replies) -> Layer:
         return call
 
     return wrap
+
+
+class _Keep:
+    """Keeps one call's reply, once."""
+
+    def __init__(self, replies: Replies, row: Row, key: bytes) -> None:
+        self._replies = replies
+        self._row = row
+        self._key = key
+        self._kept = False
+
+    def __call__(self, reply: Reply) -> None:
+        if not self._kept:
+            self._kept = True
+            self._replies.keep_reply(self._row, self._key, reply)

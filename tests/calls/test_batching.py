@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from lcbatch.calls.batching import Batching, BatchLimits
+from lcbatch.calls.stored import stored
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.execute.shutdown import Patience
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.ports import Call, Wait
 from lcbatch.records import Reply, Request, RowScope, Usage, current_row
-from lcbatch.testing import make_row
+from lcbatch.testing import MemoryReplies, make_row
 
 from .support import wait
 
@@ -98,6 +99,22 @@ def test_after_the_last_row_nobody_is_waited_for() -> None:
     assert provider.sent_s[0] < 0.1
 
 
+def test_every_reply_is_kept_once_before_the_first_is_told() -> None:
+    replies, told = MemoryReplies(), list[int]()
+
+    async def row(number: int, call: Call) -> None:
+        current_row.set(RowScope(make_row(number), 0.0))
+        await call(Request([str(number)]))
+        told.append(len(replies.kept))
+
+    async def main() -> None:
+        call = stored(replies)(batching().over(Provider()))
+        await asyncio.gather(*(asyncio.ensure_future(row(number, call)) for number in range(4)))
+
+    run_virtual(main())
+    assert told == [4, 4, 4, 4]
+
+
 def test_a_batch_holds_no_more_tokens_than_allowed_unless_one_row_alone_does() -> None:
     provider = Provider()
     run(provider, batching(tokens=6.0), all_of("aaa", "bb", "cc", "d" * 9, "e"))
@@ -157,7 +174,7 @@ def test_a_cap_without_room_for_the_batch_is_used_to_its_end() -> None:
 
 def test_an_answer_of_another_number_of_vectors_is_a_bad_body() -> None:
     class Short(Provider):
-        async def __call__(self, request: Request) -> Reply:
+        async def __call__(self, request: Request) -> Reply:  # noqa: ARG002 - ports.Call
             return Reply("", {"vectors": ["x"]}, "m")
 
     replies = run(Short(), batching(), all_of(*"abcd"))
@@ -203,7 +220,7 @@ async def _row(number: int, call: Call) -> RowScope:
 def test_a_stop_cuts_rows_off_that_only_wait(stage: str) -> None:
     patience = Patience()
 
-    async def in_line(request: Request) -> Reply:
+    async def in_line(request: Request) -> Reply:  # noqa: ARG001 - ports.Call
         await patience.wait(asyncio.get_running_loop().create_future())
         raise AssertionError("its turn never comes")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ from .support import Bench
         ({"prompt": "passage: {title}"}, {"title": "T", "text": "a"}, "passage: T"),
     ],
 )
-def test_the_text_of_a_row(options: dict[str, str], fields: dict[str, str], text: str) -> None:
+def test_the_text_of_a_row(options: dict[str, Any], fields: dict[str, str], text: str) -> None:
     assert Bench(EMBED, **options).sent(**fields).messages == [text]
 
 
