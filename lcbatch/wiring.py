@@ -343,7 +343,6 @@ def _ask(model: LoadedModel) -> Ask:
     """Through LangChain, or past it where that comes to the same."""
     if model.ask is not None:
         return model.ask
-    assert model.chat is not None
     way = invoking(model.chat)
     return way if model.shortcut is None else model.shortcut(way)
 

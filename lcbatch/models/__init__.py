@@ -30,7 +30,7 @@ class LoadedModel:
     asked by `ask`.
     """
 
-    chat: Callable[[], BaseChatModel] | None
+    chat: Callable[[], BaseChatModel]
     label: str
     identity: Mapping[str, Json]
     price: Price

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lcbatch.errors import CallFailed, ConfigError, Failure, Kind
 from lcbatch.job import EXTRACTIVE, ModelOptions
-from lcbatch.models import LoadedModel, identity_of, nothing_to_close
+from lcbatch.models import LoadedModel, Told, identity_of, nothing_to_close
 from lcbatch.models.prices import known_by, price_of
 from lcbatch.models.providers import NO_KEY, Address, address_of, arguments_of, cannot_be_set_up, deciding
 from lcbatch.ports import Ask, Price
@@ -17,12 +17,13 @@ from lcbatch.vectors import packed
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
+    from langchain_core.language_models import BaseChatModel
 
 MOST_INPUTS = 2048
 """OpenAI's limit on the inputs of one request; nobody is known to take more."""
 
 
-def load_embedder(options: ModelOptions, *, env: Mapping[str, str], connections: int) -> LoadedModel:
+def load_embedder(options: ModelOptions, *, env: Mapping[str, str], connections: int, told: Told = None) -> LoadedModel:
     """Build the embedding model that `options.model` names; `connections` is the most requests in flight.
 
     It is asked with requests whose messages are texts, and answers with `vectors` in the message, packed as `lcbatch.vectors`
@@ -39,7 +40,7 @@ def load_embedder(options: ModelOptions, *, env: Mapping[str, str], connections:
 
         lane = OpenAILane(_openai(at, arguments), connections)
         return LoadedModel(
-            chat=None,
+            chat=_no_chat,
             label=options.model,
             identity=identity_of(options.model, deciding(arguments)),
             price=price,
@@ -50,8 +51,10 @@ def load_embedder(options: ModelOptions, *, env: Mapping[str, str], connections:
             max_output_tokens=0,
             ask=lane.ask,
         )
+    if told is not None:
+        told(f"{options.model} goes LangChain's own way, which takes more CPU: the fast lane is OpenAI's")
     return LoadedModel(
-        chat=None,
+        chat=_no_chat,
         label=options.model,
         identity=identity_of(options.model, deciding(arguments)),
         price=price if at.local else _of_what_is_counted(price),
@@ -84,6 +87,10 @@ def vectors_answer(vectors: list[str], texts: list[str], model: str, usage: Usag
     return Answer(text="", message={"vectors": vectors}, model=model, finish_reason=None, usage=usage)
 
 
+def _no_chat() -> BaseChatModel:
+    raise AssertionError("an embedding model does not chat")
+
+
 def _whole_price(given: str | None) -> str | None:
     """`in=0.02` says all that there is to say: vectors are no tokens."""
     return f"{given},out=0" if given is not None and "," not in given else given
@@ -98,6 +105,8 @@ def _openai(at: Address, arguments: Mapping[str, Any]) -> Any:
     from langchain_openai import OpenAIEmbeddings  # noqa: PLC0415 - LangChain loads late
     from pydantic import SecretStr  # noqa: PLC0415
 
+    if "openai_proxy" in arguments:
+        raise ConfigError("--model-arg openai_proxy is not for embeddings", hint="set HTTPS_PROXY in the environment")
     known = {name: value for name, value in arguments.items() if name in _fields_of(OpenAIEmbeddings)}
     others = {name: value for name, value in arguments.items() if name not in known}
     try:

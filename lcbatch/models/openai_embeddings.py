@@ -7,49 +7,40 @@ a list and checks it against a model. The parity tests hold the vectors to what 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import httpx2
-import openai
 import orjson
+from yarl import URL
 
-from lcbatch import jsontext
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.models.embedders import vectors_answer
+from lcbatch.models.wire import Heard, RefusedError, Wire
 from lcbatch.records import Answer, Request, Usage
 from lcbatch.vectors import is_packed, packed
 
 if TYPE_CHECKING:
-    import aiohttp
     from langchain_openai import OpenAIEmbeddings
-
-_CONNECT_TIMEOUT_S = 30.0
-_KEEPALIVE_S = 60.0
-_OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-"""Headers of the body as it travelled; aiohttp has unpacked it."""
 
 
 class OpenAILane:
-    """Asks an OpenAI-shaped provider for vectors over one aiohttp session, which the first request opens.
+    """Asks an OpenAI-shaped provider for vectors, as these embeddings would.
 
-    `connections` should be no less than the requests in flight. Timeouts are the caller's affair. Raises the SDK's own
-    exceptions, and CallFailed for a success that holds no vectors.
+    `connections` should be no less than the requests in flight. Timeouts are the caller's affair. Raises what Wire raises,
+    RefusedError, and CallFailed for a success that holds no vectors.
     """
 
     def __init__(self, embeddings: OpenAIEmbeddings, connections: int) -> None:
-        self._sdk: openai.AsyncOpenAI = embeddings.async_client._client  # noqa: SLF001 - its one way to the client
+        sdk = embeddings.async_client._client  # noqa: SLF001 - its one way to the client
+        address = URL(str(sdk.base_url).rstrip("/") + "/embeddings").extend_query(sdk.default_query)
+        named = {**sdk.default_headers, **sdk.auth_headers}
+        headers = {name: value for name, value in named.items() if isinstance(value, str)}
         self._parameters = {"encoding_format": "base64", **embeddings._invocation_params}  # noqa: SLF001 - LangChain's own
-        self._proxy = embeddings.openai_proxy
-        self._connections = connections
-        self._address = str(self._sdk.base_url).rstrip("/") + "/embeddings"
-        self._heard: Callable[[Mapping[str, str]], None] | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._faults: type[Exception] = OSError
+        self._wire = Wire(str(address), headers, connections=connections)
 
-    def listen(self, heard: Callable[[Mapping[str, str]], None]) -> None:
+    def listen(self, heard: Heard) -> None:
         """`heard` is told the headers of every response."""
-        self._heard = heard
+        self._wire.heard = heard
 
     def ask(self, request: Request) -> Awaitable[Answer]:
         """ports.Ask: the messages are texts."""
@@ -57,12 +48,13 @@ class OpenAILane:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._wire.aclose()
 
     async def _asked(self, texts: list[str], more: Mapping[str, Any]) -> Answer:
-        body = await self._post(_body({**self._parameters, **more, "input": texts}))
+        response = await self._wire.post(_body({**self._parameters, **more, "input": texts}), {})
+        if not response.is_success:
+            raise RefusedError(response)
+        body = response.parsed()
         if isinstance(body, dict) and isinstance(body.get("error"), dict):
             raise ValueError(body["error"])  # noqa: TRY004 - inside a 200, as OpenRouter does; told as LangChain tells it
         data = body.get("data") if isinstance(body, dict) else None
@@ -71,49 +63,6 @@ class OpenAILane:
         usage = body.get("usage") or {}
         tokens = usage.get("prompt_tokens") or usage.get("total_tokens") or 0
         return vectors_answer(_in_order(data), texts, str(body.get("model") or ""), Usage(tokens))
-
-    async def _post(self, data: bytes) -> Any:
-        """Send one request; the answer's JSON. Raises JSONDecodeError for a success that is none."""
-        session = self._session or self._open()
-        request = httpx2.Request("POST", self._address)
-        try:
-            async with session.post(self._address, data=data, proxy=self._proxy, allow_redirects=False) as response:
-                content = await response.read()
-        except TimeoutError as error:
-            raise openai.APITimeoutError(request) from error
-        except (self._faults, OSError) as error:
-            raise openai.APIConnectionError(request=request) from error
-        if self._heard is not None:
-            self._heard(response.headers)
-        if response.status >= 300:  # noqa: PLR2004 - all that is no success, redirects too: a key must not follow them
-            kept = [(name, value) for name, value in response.headers.items() if name.lower() not in _OF_THE_WIRE]
-            answer = httpx2.Response(response.status, headers=kept, content=content, request=request)
-            raise self._sdk._make_status_error_from_response(answer)  # noqa: SLF001 - the SDK's own mapping
-        return jsontext.loads(content)
-
-    def _open(self) -> aiohttp.ClientSession:
-        import aiohttp  # noqa: PLC0415 - 100 ms that only a run pays
-        from aiohttp.helpers import get_env_proxy_for_url  # noqa: PLC0415
-        from yarl import URL  # noqa: PLC0415
-
-        headers = {**self._sdk.default_headers, **self._sdk.auth_headers}
-        query: Any = self._sdk.default_query
-        address, credentials = URL(self._address).extend_query(query), None
-        if self._proxy is None:
-            try:
-                proxy, credentials = get_env_proxy_for_url(address)
-                self._proxy = str(proxy)
-            except LookupError:
-                pass
-        self._faults, self._address = aiohttp.ClientError, str(address)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEPALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
-            headers={name: value for name, value in headers.items() if isinstance(value, str)},
-            proxy_auth=credentials,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        return self._session
 
 
 def _body(payload: Mapping[str, Any]) -> bytes:
