@@ -9,7 +9,7 @@ import typer
 from lcbatch.cli.found import Origin, Out, Store, names_store, origin_of, reading, store_of
 from lcbatch.cli.options import job_options
 from lcbatch.errors import Kind, UsageError
-from lcbatch.job import RUN, Job, declared_options
+from lcbatch.job import EMBED, RUN, Job, declared_options
 from lcbatch.records import Json
 from lcbatch.store.reading import row_model
 
@@ -68,6 +68,8 @@ def retry_of(out: str, store: str | None, kinds: frozenset[Kind] | None, given: 
     path = store_of(out, store)
     with reading(path) as connection:
         origin, named = origin_of(connection, path), row_model(connection)
+    if origin.task == EMBED and given.get("model") not in {None, origin.options.get("model")}:
+        raise UsageError("vectors of two models lie in different spaces", hint="embed all rows with it, to another output")
     output = origin.output(path) if names_store(out) else out
     options = {**_inherited(origin, given), **given, "output": output, "store": str(path)}
     job = Job.of(*origin.inputs, task=origin.task, **options)

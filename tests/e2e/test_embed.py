@@ -87,6 +87,9 @@ def test_a_poisoned_row_fails_alone(tmp_path: Path) -> None:
 
         provider.control(context_tokens=0)
         rows[302]["text"] = "mended"
+        other = cli("retry", "out.jsonl", "-m", "openai:other", cwd=tmp_path, env=_KEY)
+        assert other.returncode == 2
+        assert "different spaces" in other.stderr
         retried = cli("retry", "out.jsonl", "--kind", "context_length", cwd=tmp_path, env=_KEY)
         assert retried.returncode == 3, retried.stderr
         assert {row["id"] for row in shop.output()} >= {"300"}
