@@ -69,7 +69,9 @@ def retry_of(out: str, store: str | None, kinds: frozenset[Kind] | None, given: 
     with reading(path) as connection:
         origin, named = origin_of(connection, path), row_model(connection)
     if origin.task == EMBED and given.get("model") not in {None, origin.options.get("model")}:
-        raise UsageError("vectors of two models lie in different spaces", hint="embed all rows with it, to another output")
+        raise UsageError(
+            "vectors of two models lie in different spaces", hint="embed all rows with it, to another output"
+        )
     output = origin.output(path) if names_store(out) else out
     options = {**_inherited(origin, given), **given, "output": output, "store": str(path)}
     job = Job.of(*origin.inputs, task=origin.task, **options)
