@@ -97,7 +97,16 @@ class ChainOptions:
     chain_version: str | None = option(
         None, "Stands for your chain's code when deciding whether it changed.", tasks=(RUN,), metavar="TEXT"
     )
-    app_dir: str | None = option(None, "Folder to import --chain from.", tasks=(RUN,), metavar="DIR")
+    app_dir: str | None = option(None, "Folder to import --chain and --schema from.", tasks=(RUN,), metavar="DIR")
+    schema: str | None = option(
+        None,
+        "Answers are objects: FILE.json, module:Model, or fields as in 'name, age int, kind bug|other'.",
+        tasks=(RUN,),
+        metavar="SCHEMA",
+    )
+    parse_retries: int = option(
+        1, "How often an answer that does not fit --schema goes back to the model.", tasks=(RUN,), metavar="N"
+    )
     compile: bool = option(default=True, help_text="Run the known parts of --chain as plain calls.", tasks=(RUN,))
     words: int = option(120, "Length of a summary, in words.", tasks=(SUMMARIZE,), metavar="N")
     language: str | None = option(None, "Language of the summary.", tasks=(SUMMARIZE,), metavar="NAME")
@@ -117,6 +126,12 @@ class ModelOptions:
     max_output_tokens: int | None = option(None, "Longest answer, in tokens.", metavar="N")
     reasoning_effort: str | None = option(None, "For reasoning models: low, medium, high...", metavar="LEVEL")
     model_arg: tuple[str, ...] = option((), "Any other model argument (repeatable).", metavar="KEY=JSON")
+    schema_method: str = option(
+        "auto",
+        "How the model is held to --schema; auto goes by what is known of it.",
+        tasks=(RUN,),
+        choices=("auto", "native", "tool", "json"),
+    )
     timeout: float = option(600.0, "Longest time for one attempt.", parse="duration", metavar="TIME")
     fallback: tuple[str, ...] = option(
         (), "Model for calls that the first cannot answer (repeatable, in order).", metavar="PROVIDER:NAME"

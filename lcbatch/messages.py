@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from lcbatch import jsontext
 from lcbatch.records import Answer, Json, Usage
 
 M = TypeVar("M")
@@ -42,6 +43,18 @@ def message_json(message: Any) -> dict[str, Any]:
         if value:
             found[name] = _plain(value)
     return found
+
+
+def raw_answer(text: str, message: Mapping[str, Json]) -> str:
+    """What a model said: the arguments of its tool call as JSON text where it made one, else its text.
+
+    `message` is as `message_json` makes it.
+    """
+    for name in ("tool_calls", "invalid_tool_calls"):
+        for call in message.get(name) or ():
+            arguments = call.get("args")
+            return arguments if isinstance(arguments, str) else jsontext.dumps(arguments)
+    return text
 
 
 def _plain(value: Any) -> Json:

@@ -149,21 +149,27 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A row that was answered. `reply_key` names the stored reply whose text is `output`, so that it is kept once."""
+    """A row that was answered.
+
+    `reply_key` names the stored reply whose text is `output`, so that it is kept once; `made_of` the last reply of a row whose
+    output is something else, from which it may be parsed again.
+    """
 
     row: Row
     output: Json
     account: Account = field(default_factory=Account)
     reply_key: bytes | None = None
+    made_of: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A row that was not answered, and why."""
+    """A row that was not answered, and why. `made_of` names the last reply that it had all the same."""
 
     row: Row
     failure: Failure
     account: Account = field(default_factory=Account)
+    made_of: bytes | None = None
 
 
 Outcome: TypeAlias = Done | Failed

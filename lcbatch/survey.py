@@ -50,7 +50,7 @@ from lcbatch.sources.readers import DocumentText
 from lcbatch.store.reading import LastRun, PastRow, how_rows_ended, last_run, past_rows
 from lcbatch.store.run_store import RunStore, Spent, open_store
 from lcbatch.store.schema import connect
-from lcbatch.wiring import Ended, Line, Over, bounds_of, lines_of, model_name, prepare_chain, wire_models
+from lcbatch.wiring import Ended, Line, Over, bounds_of, lines_of, model_name, prepare_chain, rehearsed, wire_models
 from lcbatch.world import World
 
 _PAST_ROWS = 1000
@@ -103,7 +103,7 @@ async def survey_of(job: Job, world: World) -> Survey:
         models = wire_models(job, world.env, await row_model_of(job, source))
         for served in models:
             stack.push_async_callback(served.aclose)
-        over = prepare_chain(job, models)
+        over = rehearsed(prepare_chain(job, models))
         found = await _looked_at(job, world, place, source, over(_uncalled))
         if models:
             longest = models[0].model.max_output_tokens

@@ -24,6 +24,7 @@ from lcbatch.calls.stored import stored
 from lcbatch.calls.waiting import Waiting
 from lcbatch.chains import load_chain, load_templates
 from lcbatch.chains.custom import load_custom
+from lcbatch.chains.structured import StructuredChain
 from lcbatch.errors import Kind, UsageError
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import sleeping
@@ -167,6 +168,11 @@ def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
     Raises ConfigError, UsageError, InputMissing.
     """
     if job.chain.chain is not None:
+        if job.chain.schema is not None:
+            raise UsageError(
+                "--schema is for lcbatch's own chains, and --chain brings its own",
+                hint="let the chain itself ask for structured output",
+            )
         own = load_custom(job.chain, job.input.key)
         return lambda _call: own
     model = models[0].model
@@ -175,6 +181,8 @@ def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
         raise UsageError(
             f"{model.label} reads no prompt", hint="name a model that does with -m; --words and --focus work with both"
         )
+    if model.takes_document_alone and templates.schema is not None:
+        raise UsageError(f"{model.label} knows no --schema", hint="name a model that writes with -m")
     return lambda call: load_chain(
         job.task,
         job.chain,
@@ -184,6 +192,16 @@ def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
         document_alone=model.takes_document_alone,
         row_models=job.model.model is None,
     )
+
+
+def rehearsed(over: Over) -> Over:
+    """The same chain for answers that are made up: it asks once, and does not ask for a better one."""
+
+    def chain_over(call: Call) -> Chain:
+        chain = over(call)
+        return chain.rehearsed() if isinstance(chain, StructuredChain) else chain
+
+    return chain_over
 
 
 @asynccontextmanager
@@ -262,9 +280,11 @@ def lines_of(models: Sequence[Served]) -> list[Line]:
 
 
 def _ask(model: LoadedModel) -> Ask:
-    """Through LangChain, or past it where that comes to the same."""
+    """Through LangChain, or past it where that comes to the same; what asks for an object does so in the model's own way."""
     way = invoking(model.chat)
-    return way if model.shortcut is None else model.shortcut(way)
+    if model.shortcut is not None:
+        way = model.shortcut(way)
+    return way if model.shape is None else model.shape(way)
 
 
 def call_stack(job: Job, lines: Sequence[Line], replies: Replies, around: Surroundings) -> Call:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcbatch.chains.prompt import PromptChain, RequestChain
+from lcbatch.chains.schemas import AnswerSchema, load_schema
+from lcbatch.chains.structured import StructuredChain
 from lcbatch.chains.summarize import SummarizeChain
 from lcbatch.chains.template import Template, parse_template
 from lcbatch.errors import InputMissing
@@ -17,15 +19,26 @@ from lcbatch.records import Json
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """The user's own templates, read and parsed."""
+    """The user's own templates, and the schema of the answers, read and parsed."""
 
     prompt: Template | None
     system: Template | None
+    schema: AnswerSchema | None = None
 
 
 def load_templates(options: ChainOptions) -> Templates:
-    """Read what -p and --system give. Raises InputMissing for a file that is not there."""
-    return Templates(_template(options.prompt), _template(options.system))
+    """Read what -p, --system and --schema give.
+
+    Raises InputMissing for a file that is not there, and for the schema UsageError and ConfigError.
+    """
+    return Templates(_template(options.prompt), _template(options.system), schema_of(options))
+
+
+def schema_of(options: ChainOptions) -> AnswerSchema | None:
+    """The schema that --schema gives, None without one. Raises UsageError, ConfigError, InputMissing."""
+    if options.schema is None:
+        return None
+    return load_schema(options.schema, app_dir=options.app_dir, version=options.chain_version)
 
 
 def load_chain(
@@ -51,9 +64,14 @@ def load_chain(
             document_alone=document_alone,
             model_identity=model_identity,
         )
+    asking: PromptChain | RequestChain
     if prompt is None:
-        return RequestChain(call, system, model_identity, row_models)
-    return PromptChain(call, prompt, system, model_identity)
+        asking = RequestChain(call, system, model_identity, row_models)
+    else:
+        asking = PromptChain(call, prompt, system, model_identity)
+    if templates.schema is None:
+        return asking
+    return StructuredChain(asking, call, templates.schema, options.parse_retries)
 
 
 def _template(text: str | None) -> Template | None:

@@ -17,10 +17,6 @@ from lcbatch.models import LoadedModel, Told, identity_of, nothing_to_close
 from lcbatch.models.lane import Lane
 from lcbatch.models.outline import Memory, memory_of
 from lcbatch.models.prices import known_by, price_of
-from lcbatch.models.wire import Wire
-
-if TYPE_CHECKING:
-    from lcbatch.models.openai import FastChatOpenAI
 
 _NO_KEY = "none-needed"
 """Stands where a local server wants no key; the client refuses an empty one."""
@@ -60,12 +56,25 @@ def provider_model(
         price=known_by(name, price_of(provider, local=local, given=options.price)),
         local=local,
         takes_document_alone=False,
+<<<<<<< HEAD
+=======
+        aclose=aclose,
+        listen=None if provider != "openai" else partial(setattr, chat, "heard"),
+        max_output_tokens=longest_answer(chat),
+        shortcut=chat.shortcut if provider == "openai" and not _is_traced(env) else None,
+        shape=shape_for(chat, options.schema_method, speaks_openai=provider == "openai"),
+>>>>>>> 9da4ffc (--schema: answers are objects, asked for natively, held against the schema, sent back to the model when they do not fit)
     )
     if provider != "openai":
         chat = _by_langchain(provider, name, base_url, key, arguments)
         if told is not None:
             told(f"{options.model} goes LangChain's own way, which takes more CPU: the fast lane is OpenAI's")
-        return loaded(chat=lambda: chat, aclose=nothing_to_close, max_output_tokens=longest_answer(chat))
+        return loaded(
+            chat=lambda: chat,
+            aclose=nothing_to_close,
+            max_output_tokens=longest_answer(chat),
+            shape=by_langchain(chat, options.schema_method),
+        )
     setup = {"model": name, "base_url": base_url, "key": key or _NO_KEY, "connections": connections, "told": told}
     # Arguments may hold secrets, which must not get into a file.
     lane = _lane(setup, arguments, None if options.model_arg else memory_of(env))
@@ -75,6 +84,7 @@ def provider_model(
         listen=lane.listen,
         max_output_tokens=lane.longest,
         shortcut=None if _is_traced(env) else lane.shortcut,
+        shape=as_openai_does(lane.objects if options.schema_method == "auto" else options.schema_method),
     )
 
 

@@ -153,10 +153,11 @@ def outcome_columns(outcome: Outcome, chain_id: int) -> Columns:
     account = jsontext.dumps(account_json(outcome.account))
     if isinstance(outcome, Done):
         output = jsontext.dumps(outcome.output) if outcome.reply_key is None else None
-        return (outcome.row.ref, chain_id, 0, 1, outcome.reply_key, None, None, account, time.time(), output)
+        key = outcome.reply_key or outcome.made_of
+        return (outcome.row.ref, chain_id, 0, 1, key, None, None, account, time.time(), output)
     failure = outcome.failure
     message = jsontext.dumps(failure.message)
-    return (outcome.row.ref, chain_id, 0, 0, None, str(failure.kind), message, account, time.time(), None)
+    return (outcome.row.ref, chain_id, 0, 0, outcome.made_of, str(failure.kind), message, account, time.time(), None)
 
 
 def insert_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
