@@ -55,9 +55,9 @@ class Frame:
     def body(self, request: Request) -> bytes | None:
         """The whole body, None for a request that is not plain."""
         roles = self.roles
-        if roles is None or request.native is not None:
+        if roles is None or request.native is not None or request.params.keys() - _IN_THE_BODY:
             return None
-        if request.params and (request.params.keys() != _IN_THE_BODY or b'"response_format":' in self.head):
+        if request.params and b'"response_format":' in self.head:
             return None
         messages = []
         for message in request.messages:

@@ -6,6 +6,7 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -95,7 +96,7 @@ def _lane(setup: Mapping[str, Any], arguments: Mapping[str, Any], memory: Memory
     outline = memory.recall(known, setup["key"]) if memory is not None else None
     if outline is None:
         chat = build()
-        outline, build = chat.outline(longest_answer(chat)), lambda: chat
+        outline, build = replace(chat.outline(longest_answer(chat)), objects=best_way(chat)), lambda: chat
         if memory is not None:
             memory.keep(known, setup["key"], outline)
     return Lane(outline, build, Wire(outline.address, outline.headers, connections=setup["connections"]))
