@@ -18,6 +18,11 @@ from lcbatch.models import LoadedModel, Told, identity_of, nothing_to_close
 from lcbatch.models.lane import Lane
 from lcbatch.models.outline import Memory, memory_of
 from lcbatch.models.prices import known_by, price_of
+from lcbatch.models.shaping import as_openai_does, best_way, by_langchain
+from lcbatch.models.wire import Wire
+
+if TYPE_CHECKING:
+    from lcbatch.models.openai import FastChatOpenAI
 
 _NO_KEY = "none-needed"
 """Stands where a local server wants no key; the client refuses an empty one."""
@@ -57,14 +62,6 @@ def provider_model(
         price=known_by(name, price_of(provider, local=local, given=options.price)),
         local=local,
         takes_document_alone=False,
-<<<<<<< HEAD
-=======
-        aclose=aclose,
-        listen=None if provider != "openai" else partial(setattr, chat, "heard"),
-        max_output_tokens=longest_answer(chat),
-        shortcut=chat.shortcut if provider == "openai" and not _is_traced(env) else None,
-        shape=shape_for(chat, options.schema_method, speaks_openai=provider == "openai"),
->>>>>>> 9da4ffc (--schema: answers are objects, asked for natively, held against the schema, sent back to the model when they do not fit)
     )
     if provider != "openai":
         chat = _by_langchain(provider, name, base_url, key, arguments)

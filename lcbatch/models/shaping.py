@@ -25,7 +25,7 @@ Bind: TypeAlias = Callable[[Mapping[str, Json]], Mapping[str, Any] | None]
 
 
 def as_openai_does(method: str) -> Callable[[Ask], Ask] | None:
-    """How a server of OpenAI's language is asked: `native`, `tool` or `json`. None for the native way, which it takes as it is."""
+    """How a server of OpenAI's language is asked: `native`, `tool` or `json`. None for the first, which needs no change."""
     ways: Mapping[str, Bind | None] = {"native": None, "tool": _openai_tool, "json": _openai_json}
     bind = ways[method]
     return None if bind is None else lambda way: _shaped(way, bind)
