@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -139,6 +139,36 @@ async def open_run(
         ),
         budget=around.purse.policy if around.purse else None,
         limits=around.limits,
+    )
+
+
+async def open_stored(job: Job, world: World, stack: AsyncExitStack, chain: Chain) -> Run:
+    """Open a run that works on what is stored, and asks nobody: no model, no input. Raises LcbatchError."""
+    place = place_of(job, world)
+    stats = Stats()
+    fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
+    engine = Engine.of(job, fanout.emit)
+    sinks = _sinks(job, world, place)
+    place = await stack.enter_async_context(locked(place, job, world.command))
+    return Run(
+        job=job,
+        world=world,
+        place=place,
+        made=None,
+        store=await stack.enter_async_context(open_store(place.store)),
+        models=(),
+        chain=chain,
+        govern=nullcontext,
+        source=None,
+        sinks=sinks,
+        fanout=fanout,
+        stats=stats,
+        engine=engine,
+        shutdown=Shutdown(
+            engine.executor, engine.patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep
+        ),
+        budget=None,
+        limits={},
     )
 
 

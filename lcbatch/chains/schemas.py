@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,22 @@ def load_schema(text: str, *, app_dir: str | None = None, version: str | None = 
         return _of_json(_parsed(_file(path), f"--schema {path}"), f"--schema {path}")
     if _MODULE_AND_ATTR.fullmatch(said):
         return _of_model(said, app_dir, version)
-    return _of_json(parse_shorthand(text), "--schema")
+    return _of_shorthand(parse_shorthand(text))
+
+
+def _of_shorthand(schema: dict[str, Json]) -> AnswerSchema:
+    """What the short form does not name is left out of an answer, and is no reason to refuse it."""
+    strict = _of_json(schema, "--schema")
+    return replace(strict, check=lambda value: strict.check(_pruned(value, schema)))
+
+
+def _pruned(value: Json, schema: dict[str, Json]) -> Json:
+    if isinstance(value, dict) and "properties" in schema:
+        named = schema["properties"]
+        return {name: _pruned(inner, named[name]) for name, inner in value.items() if name in named}
+    if isinstance(value, list) and "items" in schema:
+        return [_pruned(inner, schema["items"]) for inner in value]
+    return value
 
 
 def _file(path: str) -> bytes:

@@ -16,6 +16,9 @@ from lcbatch.records import Fields, Json, Reply, Request
 _CUT_OFF = frozenset({"length", "max_tokens", "model_length"})
 """Finish reasons of an answer that reached its longest: OpenAI's and Google's (in lower case), Anthropic's, Mistral's."""
 
+SCHEMA_PARTS = frozenset({"schema", "schema_model", "schema_version"})
+"""What a schema adds to the identity of the chain that asks."""
+
 _CORRECT = (
     "That does not fit what was asked for: {fault}\n"
     "Answer again with the whole JSON object, put right, and with nothing besides it."

@@ -26,7 +26,8 @@ class ParquetSink:
     """Replaces the whole file at each rebuild; appending asks for a rebuild when the run ends.
 
     Columns are those of all rows, each of the narrowest type that holds all of its values, else JSON text (a string).
-    An output that is itself a list of numbers, as an embedding is, is list<float32>; other lists of numbers stay exact.
+    An output that is itself a list of numbers, as an embedding is, is list<float32>; other lists of numbers stay exact,
+    and lists of texts are lists of texts.
     What a row does not have is null.
     """
 
@@ -158,6 +159,7 @@ class _Writer:
             Type.INT: arrow.int64(),
             Type.LONG: arrow.int64(),
             Type.FLOAT: arrow.float64(),
+            Type.TEXTS: arrow.list_(arrow.string()),
             Type.INTS: arrow.list_(arrow.int64()),
             Type.FLOATS: arrow.list_(arrow.float32() if slot == WHOLE else arrow.float64()),
         }
@@ -193,6 +195,8 @@ def _value(type_: Type, value: Json) -> Any:
         return None
     if type_ in {Type.JSON, Type.EMPTY}:
         return jsontext.dumps(value)
+    if type_ is Type.TEXTS:
+        return [_valid(text) for text in value]
     if type_ is Type.FLOATS:
         return [float(number) for number in value] if int in map(type, value) else value
     return _valid(value) if isinstance(value, str) else value
