@@ -36,7 +36,7 @@ def objects_in(text: str) -> Iterator[dict[str, Json]]:
     After one that does not end nothing more is looked for: what stands inside it is a part of an answer, and none.
     """
     text = text.removeprefix("\ufeff").strip()
-    whole = _as_json(text) if text.startswith("{") else None
+    whole = (_as_json(text) or _mended(text)) if text.startswith("{") and text.endswith("}") else None
     if whole is not None:
         yield whole
         return
