@@ -108,6 +108,21 @@ class ChainOptions:
         1, "How often an answer that does not fit --schema goes back to the model.", tasks=(RUN,), metavar="N"
     )
     compile: bool = option(default=True, help_text="Run the known parts of --chain as plain calls.", tasks=(RUN,))
+    strategy: str = option(
+        "auto",
+        "Documents in one call (stuff), in parts (map-reduce), or whichever fits.",
+        tasks=(SUMMARIZE,),
+        choices=("auto", "stuff", "map-reduce"),
+    )
+    context_tokens: int | None = option(
+        None, "The model's context; else as its profile says, else 8192.", tasks=(SUMMARIZE,), metavar="N"
+    )
+    map_prompt: str | None = option(
+        None, "Template, or @FILE, for a part of a long document.", tasks=(SUMMARIZE,), metavar="TEMPLATE"
+    )
+    reduce_prompt: str | None = option(
+        None, "Template, or @FILE, that merges the answers to the parts.", tasks=(SUMMARIZE,), metavar="TEMPLATE"
+    )
     words: int = option(120, "Length of a summary, in words.", tasks=(SUMMARIZE,), metavar="N")
     language: str | None = option(None, "Language of the summary.", tasks=(SUMMARIZE,), metavar="NAME")
     focus: str | None = option(None, "What the summary should dwell on.", tasks=(SUMMARIZE,), metavar="TEXT")

@@ -10,6 +10,7 @@ from functools import partial
 
 from lcbatch.calls.budget import Budget, BudgetPolicy, Spend
 from lcbatch.calls.rate import RateLimits
+from lcbatch.calls.stored import StoredLayouts
 from lcbatch.calls.waiting import Waiting
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import Deadlines, RowTimeout
@@ -127,7 +128,7 @@ async def open_run(
         made=made,
         store=store,
         models=models,
-        chain=over(call_stack(job, lines_of(models), store, around)),
+        chain=over(call_stack(job, lines_of(models), store, around), StoredLayouts(store)),
         govern=partial(govern, job, store, around),
         source=source,
         sinks=sinks,

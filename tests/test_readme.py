@@ -43,7 +43,7 @@ from lcbatch.cli.config import config_options
 from lcbatch.simulator.process import SimulatorProcess
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BIN = Path(sys.executable).parent
 TIMEOUT_S = 60
 

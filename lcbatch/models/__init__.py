@@ -27,7 +27,8 @@ class LoadedModel:
     `listen` takes who wants the headers of every response, None where they cannot be had. `max_output_tokens` bounds an answer
     (None: nothing does, as far as is known). `shortcut` wraps LangChain's way to the model in a shorter one for what is plain,
     where there is such a way. `shape` wraps it for requests for an object, which come in OpenAI's words, where this model is
-    asked otherwise. `chat` gives LangChain's model, and may load it for that.
+    asked otherwise. `chat` gives LangChain's model, and may load it for that. `max_input_tokens` is its context, where that is
+    known.
     """
 
     chat: Callable[[], BaseChatModel]
@@ -41,6 +42,7 @@ class LoadedModel:
     max_output_tokens: int | None = None
     shortcut: Callable[[Ask], Ask] | None = None
     shape: Callable[[Ask], Ask] | None = None
+    max_input_tokens: int | None = None
 
 
 def load_model(options: ModelOptions, *, env: Mapping[str, str], connections: int, told: Told = None) -> LoadedModel:

@@ -72,6 +72,7 @@ def provider_model(
             aclose=nothing_to_close,
             max_output_tokens=longest_answer(chat),
             shape=by_langchain(chat, options.schema_method),
+            max_input_tokens=_context_of(chat),
         )
     setup = {"model": name, "base_url": base_url, "key": key or _NO_KEY, "connections": connections, "told": told}
     # Arguments may hold secrets, which must not get into a file.
@@ -81,6 +82,7 @@ def provider_model(
         aclose=lane.aclose,
         listen=lane.listen,
         max_output_tokens=lane.longest,
+        max_input_tokens=lane.context,
         shortcut=None if _is_traced(env) else lane.shortcut,
         shape=as_openai_does(lane.objects if options.schema_method == "auto" else options.schema_method),
     )
@@ -111,6 +113,12 @@ def longest_answer(chat: Any) -> int | None:
             return value
     profile = getattr(chat, "profile", None) or {}
     value = profile.get("max_output_tokens")
+    return value if isinstance(value, int) else None
+
+
+def _context_of(chat: Any) -> int | None:
+    """Tokens that the model's profile says it takes in; LangChain knows them of the better known models."""
+    value = (getattr(chat, "profile", None) or {}).get("max_input_tokens")
     return value if isinstance(value, int) else None
 
 

@@ -271,6 +271,36 @@ def account_of(text: str) -> Account:
     )
 
 
+SHARED = 0
+"""The row of replies that belong to their requests: no row has this number, so that no retry supersedes them."""
+
+
+def shared_columns(row: Row, key: bytes, reply: Reply) -> Columns:
+    """The same for one that belongs to its request; who paid for it stands in its body."""
+    _, _, received_at, cost_usd, body, text = reply_columns(row, key, reply)
+    return (SHARED, key, received_at, cost_usd, jsontext.dumps({**jsontext.loads(body), "row": row.ref}), text)
+
+
+def load_shared(connection: sqlite3.Connection, key: bytes) -> tuple[Reply, int] | None:
+    """The reply that belongs to a request, and the row that asked it."""
+    reply = load_reply(connection, SHARED, key)
+    if reply is None:
+        return None
+    query = "SELECT json_extract(body, '$.row') FROM replies WHERE row_id = ? AND request_key = ?"
+    return reply, connection.execute(query, (SHARED, key)).fetchone()[0]
+
+
+def keep_layout(connection: sqlite3.Connection, name: str, layout: str) -> None:
+    """Note how a document was cut, in the place of its last version."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, layout))
+
+
+def load_layout(connection: sqlite3.Connection, name: str) -> str | None:
+    """How a document was cut last."""
+    found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return None if found is None else str(found[0])
+
+
 def any_reply(connection: sqlite3.Connection) -> bool:
     """Whether a reply was ever stored."""
     return connection.execute("SELECT 1 FROM replies LIMIT 1").fetchone() is not None

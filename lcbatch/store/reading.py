@@ -268,6 +268,21 @@ def generation(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()[0])
 
 
+def standing_documents(connection: sqlite3.Connection) -> frozenset[str]:
+    """Ids of the documents that stand in the output."""
+    query = "SELECT id FROM standing JOIN rows USING (row_id) WHERE document IS NOT NULL AND id IS NOT NULL"
+    return frozenset(label for (label,) in connection.execute(query))
+
+
+def placed_documents(connection: sqlite3.Connection, generation: int, rows: int) -> frozenset[str]:
+    """Ids of the documents among the first so many rows of a reading of the input."""
+    query = (
+        "SELECT id FROM places JOIN rows USING (row_id) "
+        "WHERE generation = ? AND ordinal < ? AND document IS NOT NULL AND id IS NOT NULL"
+    )
+    return frozenset(label for (label,) in connection.execute(query, (generation, rows)))
+
+
 @dataclass(frozen=True, slots=True)
 class PastRow:
     """What an answered row took. `replies` are (answer tokens, seconds) of its calls.

@@ -15,6 +15,7 @@ from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
 from lcbatch.records import Account, Json, Outcome, Reply, Row
 from lcbatch.store import answers, reading, standing
 from lcbatch.store.boot import boot_id
+from lcbatch.store.past import PastReplies, layout_name
 from lcbatch.store.placing import Gone, Placing, restored_row
 from lcbatch.store.reserve import Reserve, rescued
 from lcbatch.store.schema import connect, verdict
@@ -188,6 +189,14 @@ class RunStore:
         """What stands in the output and is no longer in the input. Call at the input's end."""
         return await self._writer.submit(self._placing.gone)
 
+    async def documents(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Ids of documents: those that stood in the output before what is held was done, and those placed since."""
+        stood = reading.standing_documents(self._reader)
+        here = await self._writer.submit(
+            lambda connection: reading.placed_documents(connection, self._placing.generation, self._placing.ordinal)
+        )
+        return stood, here
+
     async def failed_count(self) -> int:
         """Rows that stand failed."""
         return await self._writer.submit(standing.failed_count)
@@ -314,9 +323,28 @@ class RunStore:
             return None
         return answers.load_reply(self._reader, row.ref, key)
 
+    def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:
+        """ports.Replies: the stored reply that belongs to a request, and whether this row asked it."""
+        return PastReplies(self._reader, self.chain_fingerprint).shared_reply(row, key)
+
+    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+        """ports.Replies: put it on its way to disk."""
+        self._keep(answers.shared_columns(row, key, reply))
+
+    def layout(self, row: Row) -> Json | None:
+        """ports.Replies: how the document of this id was cut last."""
+        return PastReplies(self._reader, self.chain_fingerprint).layout(row)
+
+    def keep_layout(self, row: Row, layout: Json) -> None:
+        """ports.Replies: put it on its way to disk. Lost with a full disk, as it can be found again."""
+        name, text = layout_name(self.chain_fingerprint, row), jsontext.dumps(layout)
+        self._writer.post(lambda connection: answers.keep_layout(connection, name, text), lambda: ())
+
     def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
         """ports.Replies: put a reply on its way to disk."""
-        columns = answers.reply_columns(row, key, reply)
+        self._keep(answers.reply_columns(row, key, reply))
+
+    def _keep(self, columns: standing.Columns) -> None:
         self._writer.post(
             lambda connection: answers.insert_reply(connection, columns),
             lambda: [answers.rescue_line("reply", columns)],
