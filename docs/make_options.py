@@ -47,6 +47,8 @@ TAIL = """
 `--concurrency`, `--rpm`, `--tpm`, `--max-cost`, `--max-total-tokens`, `--limit`, `--on-change`, `--max-failures`, `--max-time`, `--row-timeout`, `--max-wait`, \
 `--outage-timeout`, `--fail-on`, `--if-locked`, `--drain-timeout`. Of the run that made the output it takes over the groups Input, Chain, Model and Output, and the first \
 five of Running named here; all else was said of that run alone |
+| `lcbatch reparse OUT` | `--schema`, `--app-dir`, `--chain-version`, `--output-field`, `--flatten`, `--fail-on`, `--if-locked`, `--store PATH`, the options above of the group \
+Display; the rest is as in the run that made the output |
 | `lcbatch export OUT` | the options above of the group Output (without `--errors` and `--normalize`); those that are not given are those of the run that made the output, `-o` is stdout |
 | `lcbatch stop OUT` | `--store PATH` |
 | `lcbatch doctor` | the options above of the group Model, `--chain`, `--app-dir` |

@@ -60,7 +60,7 @@ async def run_job(job: Job, world: World, retry: Retry | None = None) -> Report:
         run = await open_run(
             job, world, stack, from_store=retry is not None, row_model=retry.row_model if retry else None
         )
-        await stack.enter_async_context(_displays(run.fanout))
+        await stack.enter_async_context(displays(run.fanout))
         async with run.shutdown.listening() if world.handles_signals else nullcontext():
             error = await _to_its_end(run, retry)
         error = await noted(run, error, exit_code_of(error) if error else 0)
@@ -78,7 +78,8 @@ async def run_job(job: Job, world: World, retry: Retry | None = None) -> Report:
 
 
 @asynccontextmanager
-async def _displays(fanout: Fanout) -> AsyncIterator[None]:
+async def displays(fanout: Fanout) -> AsyncIterator[None]:
+    """While inside, what is shown follows the clock too."""
     timers = asyncio.create_task(fanout.run())
     try:
         yield

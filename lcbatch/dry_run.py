@@ -8,7 +8,7 @@ from typing import Any
 from lcbatch.errors import exit_code_of
 from lcbatch.forecast import Forecast, Scene, forecast
 from lcbatch.job import EXTRACTIVE, Job
-from lcbatch.observers.outlook import CostAhead, Outlook, RowsAhead, TimeAhead
+from lcbatch.observers.outlook import CostAhead, DocumentAhead, Outlook, RowsAhead, TimeAhead
 from lcbatch.survey import Survey, survey_of
 from lcbatch.wiring import model_name
 from lcbatch.world import World
@@ -49,17 +49,47 @@ def outlook_of(survey: Survey, ahead: Forecast | None) -> Outlook:
         hint=refusal.hint if refusal else "",
         exit_code=exit_code_of(refusal) if refusal else 0,
         notes=survey.notes,
+        documents=_documents(survey),
     )
+
+
+def _documents(survey: Survey) -> list[DocumentAhead]:
+    """What would be done to which document, and why: those that were looked at, then the deleted ones."""
+    asked = [
+        DocumentAhead(
+            id=one.row.id,
+            why=survey.seen.why(one.row, survey.changed),
+            calls=len(one.requests),
+            parts=one.parts,
+            parts_to_map=one.parts_to_map,
+            failure=one.failure.message if one.failure else "",
+        )
+        for one in sorted(survey.sample, key=lambda one: one.row.ordinal)
+        if one.row.document is not None
+    ]
+    return asked + [DocumentAhead(id=name, why=_why_missing(survey)) for name in sorted(survey.missing)]
+
+
+def _why_missing(survey: Survey) -> str:
+    """Of a document whose text is still in the input only the name is gone."""
+    run, gone = survey.job.run, survey.figures.gone
+    if run.on_removed == "keep" or run.limit is not None:
+        return "missing, and kept"
+    if not gone:
+        return "moved"
+    return "deleted" if gone == len(survey.missing) else "moved or deleted"
 
 
 def _rows(survey: Survey) -> RowsAhead:
     seen, figures = survey.seen, survey.figures
+    changed = len(survey.changed)
     return RowsAhead(
         total=figures.total or 0,
         reused=figures.reused,
         failed_before=figures.failed_before,
         to_call=seen.to_call,
-        new=seen.to_call - seen.stale - seen.again,
+        new=seen.to_call - seen.stale - seen.again - changed,
+        changed=changed,
         stale=seen.stale,
         again=seen.again,
         unreadable=seen.unreadable,

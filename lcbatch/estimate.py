@@ -13,12 +13,14 @@ from pathlib import Path
 
 from lcbatch.calls.budget import longest_of
 from lcbatch.calls.rate import CHARS_PER_TOKEN, FIRST_OUTPUT_TOKENS, Estimate
+from lcbatch.calls.stored import StoredLayouts, stored
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.job import EMBED, SUMMARIZE, Job
-from lcbatch.ports import Call, Chain, DocumentReader, Price
-from lcbatch.records import Json, Reply, Request, Row, Usage
+from lcbatch.ports import Call, DocumentReader, Price, Replies
+from lcbatch.records import Json, Reply, Request, Row, RowScope, Usage, current_row
 from lcbatch.store.reading import PastRow, past_rows
 from lcbatch.store.schema import connect
+from lcbatch.wiring import Over
 
 _TOKENS_PER_WORD = 4 / 3
 """OpenAI's rule of thumb for English: 100 tokens to 75 words."""
@@ -59,11 +61,22 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A row with all of its fields, a document's text too, and the requests that its chain made; or why it would fail."""
+    """A row with all of its fields, a document's text too, and the requests that its chain made; or why it would fail.
+
+    `requests` are those that no stored reply answers; `chars` are those of all its requests, and `parts` what a long document
+    was cut into, answered ones among them.
+    """
 
     row: Row
     requests: tuple[Request, ...] = ()
     failure: Failure | None = None
+    parts: int = 0
+    chars: float = 0.0
+
+    @property
+    def parts_to_map(self) -> int:
+        """Those of its parts that no stored reply answers."""
+        return sum(request.step == "map" for request in self.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +113,31 @@ class Pricing:
 
 
 async def measured(
-    rows: Sequence[Row], over: Callable[[Call], Chain], answer_tokens: float, read: DocumentReader
+    rows: Sequence[Row], over: Over, answer_tokens: float, read: DocumentReader, replies: Replies | None = None
 ) -> list[Measured]:
-    """Run the chain over each row without calling anybody. Documents are read with `read`."""
+    """Run the chain over each row without calling anybody. Documents are read with `read`; `replies` answer what they can."""
     taken: list[Request] = []
+    parts, chars = 0, 0.0
     text = "word " * max(1, round(answer_tokens / _TOKENS_PER_WORD))
 
     async def take(request: Request) -> Reply:
         taken.append(request)
         return Reply(text=text, message={"content": text}, model="")
 
-    chain = over(take)
+    call: Call = take if replies is None else stored(replies)(take)
+
+    async def counted(request: Request) -> Reply:
+        nonlocal parts, chars
+        parts += request.step == "map"
+        chars += characters(request)
+        return await call(request)
+
+    chain = over(counted) if replies is None else over(counted, StoredLayouts(replies))
     found = []
     for row in rows:
         taken.clear()
+        parts, chars = 0, 0.0
+        current_row.set(RowScope(row, 0.0))
         whole, failure = row, row.failure
         try:
             if failure is None:
@@ -123,7 +147,7 @@ async def measured(
             failure = error.failure if not taken else None
         except Exception as error:  # noqa: BLE001 - with a request out, it is the made-up text that the chain cannot use
             failure = Failure(Kind.CHAIN, f"{type(error).__name__}: {error}") if not taken else None
-        found.append(Measured(whole, tuple(taken), failure))
+        found.append(Measured(whole, tuple(taken), failure, parts, chars))
     return found
 
 
@@ -185,8 +209,8 @@ async def calibrated(
         tokens = sum(row.usage.prompt_tokens for row, _ in pairs)
         return _with_ratio(basis, tokens, chars, len(pairs))
     if documents:
-        now = [one for one in sample if one.requests]
-        chars = sum(characters(request) for one in now for request in one.requests)
+        now = [one for one in sample if one.chars]
+        chars = sum(one.chars for one in now)
         bytes_now = sum(one.row.document.size for one in now if one.row.document is not None)
         bytes_then = sum(row.document_bytes or 0 for row in documents)
         tokens = sum(row.usage.prompt_tokens for row in documents)

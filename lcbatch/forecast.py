@@ -22,10 +22,10 @@ from lcbatch.execute.local import LocalExecutor
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.job import Job
 from lcbatch.observers.stats import Stats
-from lcbatch.ports import Clock
+from lcbatch.ports import Call, Chain, Clock
 from lcbatch.records import Answer, Document, Failed, Json, Outcome, Reply, Request, Row, Usage
 from lcbatch.watching import sampling
-from lcbatch.wiring import Ended, Line, Over, Surroundings, Window, batching_of, bounds_of, call_stack
+from lcbatch.wiring import Ended, Line, Surroundings, Window, batching_of, bounds_of, call_stack
 from lcbatch.work import make_work
 
 _MOST_ROWS = 10_000
@@ -67,7 +67,7 @@ class Scene:
     job: Job
     rows: int
     sample: Sequence[Row]
-    over: Over
+    over: Callable[[Call], Chain]
     lines: Sequence[Line]
     basis: Basis
     limits: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
@@ -245,6 +245,18 @@ class _Forgetful:
 
     def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
         """Nothing is kept."""
+
+    def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:  # noqa: ARG002 - ports.Replies
+        return None
+
+    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+        """Nothing is kept."""
+
+    def layout(self, row: Row) -> Json | None:  # noqa: ARG002 - ports.Replies
+        return None
+
+    def keep_layout(self, row: Row, layout: Json) -> None:
+        """Nothing is noted."""
 
 
 def _acted(scene: Scene, line: Line, end: Ended, chance: random.Random, clock: Clock) -> Ended:

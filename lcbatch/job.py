@@ -105,8 +105,32 @@ class ChainOptions:
     chain_version: str | None = option(
         None, "Stands for your chain's code when deciding whether it changed.", tasks=(RUN,), metavar="TEXT"
     )
-    app_dir: str | None = option(None, "Folder to import --chain from.", tasks=(RUN,), metavar="DIR")
+    app_dir: str | None = option(None, "Folder to import --chain and --schema from.", tasks=(RUN,), metavar="DIR")
+    schema: str | None = option(
+        None,
+        "Answers are objects: FILE.json, module:Model, or fields as in 'name, age int, kind bug|other'.",
+        tasks=(RUN,),
+        metavar="SCHEMA",
+    )
+    parse_retries: int = option(
+        1, "How often an answer that does not fit --schema goes back to the model.", tasks=(RUN,), metavar="N"
+    )
     compile: bool = option(default=True, help_text="Run the known parts of --chain as plain calls.", tasks=(RUN,))
+    strategy: str = option(
+        "auto",
+        "Documents in one call (stuff), in parts (map-reduce), or whichever fits.",
+        tasks=(SUMMARIZE,),
+        choices=("auto", "stuff", "map-reduce"),
+    )
+    context_tokens: int | None = option(
+        None, "The model's context; else as its profile says, else 8192.", tasks=(SUMMARIZE,), metavar="N"
+    )
+    map_prompt: str | None = option(
+        None, "Template, or @FILE, for a part of a long document.", tasks=(SUMMARIZE,), metavar="TEMPLATE"
+    )
+    reduce_prompt: str | None = option(
+        None, "Template, or @FILE, that merges the answers to the parts.", tasks=(SUMMARIZE,), metavar="TEMPLATE"
+    )
     words: int = option(120, "Length of a summary, in words.", tasks=(SUMMARIZE,), metavar="N")
     language: str | None = option(None, "Language of the summary.", tasks=(SUMMARIZE,), metavar="NAME")
     focus: str | None = option(None, "What the summary should dwell on.", tasks=(SUMMARIZE,), metavar="TEXT")
@@ -130,6 +154,12 @@ class ModelOptions:
         None, "Length of a vector, where the model can shorten them.", tasks=(EMBED,), metavar="N"
     )
     model_arg: tuple[str, ...] = option((), "Any other model argument (repeatable).", metavar="KEY=JSON")
+    schema_method: str = option(
+        "auto",
+        "How the model is held to --schema; auto goes by what is known of it.",
+        tasks=(RUN,),
+        choices=("auto", "native", "tool", "json"),
+    )
     timeout: float = option(600.0, "Longest time for one attempt.", parse="duration", metavar="TIME")
     fallback: tuple[str, ...] = option(
         (),

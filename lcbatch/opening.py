@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
 from lcbatch.calls.batching import Batching
 from lcbatch.calls.budget import Budget, BudgetPolicy, Spend
 from lcbatch.calls.rate import RateLimits
+from lcbatch.calls.stored import StoredLayouts
 from lcbatch.calls.waiting import Waiting
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import Deadlines, RowTimeout
@@ -132,7 +133,7 @@ async def open_run(
         made=made,
         store=store,
         models=models,
-        chain=over(call_stack(job, lines_of(models), store, around)),
+        chain=over(call_stack(job, lines_of(models), store, around), StoredLayouts(store)),
         govern=partial(govern, job, store, around),
         source=source,
         sinks=sinks,
@@ -145,6 +146,37 @@ async def open_run(
         budget=around.purse.policy if around.purse else None,
         limits=around.limits,
         batching=around.batching,
+    )
+
+
+async def open_stored(job: Job, world: World, stack: AsyncExitStack, chain: Chain) -> Run:
+    """Open a run that works on what is stored, and asks nobody: no model, no input. Raises LcbatchError."""
+    place = place_of(job, world)
+    stats = Stats()
+    fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
+    engine = Engine.of(job, fanout.emit)
+    sinks = _sinks(job, world, place)
+    place = await stack.enter_async_context(locked(place, job, world.command))
+    return Run(
+        job=job,
+        world=world,
+        place=place,
+        made=None,
+        store=await stack.enter_async_context(open_store(place.store)),
+        models=(),
+        chain=chain,
+        govern=nullcontext,
+        source=None,
+        sinks=sinks,
+        fanout=fanout,
+        stats=stats,
+        engine=engine,
+        shutdown=Shutdown(
+            engine.executor, engine.patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep
+        ),
+        budget=None,
+        limits={},
+        batching=None,
     )
 
 

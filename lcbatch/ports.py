@@ -150,12 +150,39 @@ class Replies(Protocol):
         """Put a reply on its way to disk, before any outcome that is put later. Does not wait."""
         ...
 
+    def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:
+        """The stored reply that belongs to a request, whichever row asked, and whether it was this one."""
+        ...
+
+    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+        """As `keep_reply`, for the request and not for the row that asked it."""
+        ...
+
+    def layout(self, row: Row) -> Json | None:
+        """What was noted of the document of this id, in whatever version."""
+        ...
+
+    def keep_layout(self, row: Row, layout: Json) -> None:
+        """Note how a document was cut, before any reply that is kept later. Does not wait."""
+        ...
+
+
+class Layouts(Protocol):
+    """How the document of the current row was cut in an earlier run, so that an edited one is cut alike."""
+
+    def recall(self) -> Json | None:
+        """What was noted last, None where nothing was."""
+        ...
+
+    def note(self, layout: Json) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What a sink is given of one row that stands in the output. `fields` and `output` are JSON text.
 
     `id` is the user's label, else a name that no other row has; `twin` tells rows of one id apart: 0 is the first of them.
+    `answer` is what the model said last to a row that failed, None where it said nothing.
     """
 
     seq: int
@@ -169,6 +196,7 @@ class Entry:
     message: str | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)
     twin: int = 0
+    answer: str | None = None
 
 
 class Name(NamedTuple):

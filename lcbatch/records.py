@@ -92,12 +92,15 @@ class Request:
     """One model call to make. `messages` and `params` are plain JSON; `native` is what its maker wants back unchanged.
 
     `step` names the part of the chain that asks (`map`, `reduce`, a node's name), for the figures by step; it decides nothing.
+    A reply to a `shared` one belongs to the request: any row of the same chain that asks the same gets it, also when the row that
+    asked first has been edited since.
     """
 
     messages: list[Json]
     params: Mapping[str, Json] = field(default_factory=dict)
     native: Any = None
     step: str = ""
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +152,27 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A row that was answered. `reply_key` names the stored reply whose text is `output`, so that it is kept once."""
+    """A row that was answered.
+
+    `reply_key` names the stored reply whose text is `output`, so that it is kept once; `made_of` the last reply of a row whose
+    output is something else, from which it may be parsed again.
+    """
 
     row: Row
     output: Json
     account: Account = field(default_factory=Account)
     reply_key: bytes | None = None
+    made_of: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A row that was not answered, and why."""
+    """A row that was not answered, and why. `made_of` names the last reply that it had all the same."""
 
     row: Row
     failure: Failure
     account: Account = field(default_factory=Account)
+    made_of: bytes | None = None
 
 
 Outcome: TypeAlias = Done | Failed
@@ -199,8 +208,8 @@ class RowScope:
         if self.when_call_ends is not None:
             self.when_call_ends()
 
-    def charge(self, reply: Reply, reply_key: bytes) -> None:
-        """Add one answered call."""
+    def charge(self, reply: Reply, reply_key: bytes | None) -> None:
+        """Add one answered call; `reply_key` under which the row itself has the reply, None where it is shared."""
         so_far = self.account
         known = so_far.cost_usd is not None and reply.cost_usd is not None
         self.account = Account(
@@ -212,7 +221,7 @@ class RowScope:
             latency_s=so_far.latency_s,
             finish_reason=reply.finish_reason,
         )
-        self.last_reply = (reply_key, reply.text)
+        self.last_reply = (reply_key, reply.text) if reply_key is not None else None
 
 
 current_row: ContextVar[RowScope] = ContextVar("lcbatch_current_row")

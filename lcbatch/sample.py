@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from lcbatch.estimate import Measured
 from lcbatch.records import Row
@@ -27,6 +27,8 @@ class Seen:
         self.sample: list[Row] = []
         self.to_call = self.beyond_limit = self.stale = self.again = self.unreadable = 0
         self.documents = self.document_bytes = 0
+        self.new_documents: set[str] = set()
+        """Ids of those that were never asked about as they are now."""
         self._limit = math.inf if limit is None else limit
         self._ended = ended
         self._chance = random.Random(_SEED)  # noqa: S311 - the same sample each time, no secret
@@ -44,11 +46,22 @@ class Seen:
         elif ended & FAILED:
             self.again += 1
         self.unreadable += row.failure is not None
+        if row.document is not None and not ended & (ANSWERED | FAILED):
+            self.new_documents.add(row.id)
         if row.document is not None:
             self.documents += 1
             self.document_bytes += row.document.size
         self._keep(row)
         self.to_call += 1
+
+    def why(self, row: Row, changed: Set[str]) -> str:
+        """Why a document is to be called: `changed` are the ids under which another version was answered."""
+        ended = self._ended[row.ref] if row.ref < len(self._ended) else 0
+        if ended & ANSWERED:
+            return "stale"
+        if ended & FAILED:
+            return "failed before"
+        return "changed" if row.id in changed else "new"
 
     def _keep(self, row: Row) -> None:
         if self.first is None and row.failure is None:

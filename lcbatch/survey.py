@@ -20,6 +20,7 @@ from typing import cast
 from lcbatch.errors import RefusedError
 from lcbatch.estimate import (
     Basis,
+    Measured,
     Pricing,
     RowCost,
     assumed,
@@ -47,6 +48,7 @@ from lcbatch.sample import Seen
 from lcbatch.sinks import open_sink
 from lcbatch.sources.peek import Peeked
 from lcbatch.sources.readers import DocumentText
+from lcbatch.store.past import PastReplies, fingerprint_of
 from lcbatch.store.reading import LastRun, PastRow, how_rows_ended, last_run, past_rows
 from lcbatch.store.run_store import RunStore, Spent, open_store
 from lcbatch.store.schema import connect
@@ -58,6 +60,7 @@ from lcbatch.wiring import (
     lines_of,
     model_name,
     prepare_chain,
+    rehearsed,
     rows_in_a_call,
     wire_models,
 )
@@ -83,7 +86,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What was found. `cost` and `scene` are None where nothing would be called, or nothing can be known of it."""
+    """What was found. `cost` and `scene` are None where nothing would be called, or nothing can be known of it.
+
+    `changed` are ids of documents that stood otherwise before, `missing` those that stood and are in the input no longer.
+    """
 
     job: Job
     label: str
@@ -96,6 +102,9 @@ class Survey:
     cost: RowCost | None = None
     scene: Scene | None = None
     prompt: Sequence[tuple[str, str]] = ()
+    sample: Sequence[Measured] = ()
+    changed: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
 
 
 async def survey_of(job: Job, world: World) -> Survey:
@@ -113,7 +122,7 @@ async def survey_of(job: Job, world: World) -> Survey:
         models = wire_models(job, world.env, await row_model_of(job, source))
         for served in models:
             stack.push_async_callback(served.aclose)
-        over = prepare_chain(job, models)
+        over = rehearsed(prepare_chain(job, models))
         found = await _looked_at(job, world, place, source, over(_uncalled))
         if models:
             longest = models[0].model.max_output_tokens
@@ -123,7 +132,11 @@ async def survey_of(job: Job, world: World) -> Survey:
         if not models:
             return _as_before(found)
         read = await stack.enter_async_context(DocumentText(max_row_bytes=job.input.max_row_bytes))
-        return await _weighed(found, models, over, _Timed(read, world.clock))
+        before = None
+        if place.store.exists() and not job.run.fresh:
+            connection = stack.enter_context(closing(connect(place.store, read_only=True)))
+            before = PastReplies(connection, fingerprint_of(Plan.identity_of(over(_uncalled))))
+        return await _weighed(found, models, over, _Timed(read, world.clock), before)
 
 
 async def _looked_at(job: Job, world: World, place: Place, source: Source, chain: Chain) -> Survey:
@@ -142,7 +155,11 @@ async def _looked_at(job: Job, world: World, place: Place, source: Source, chain
             lenient=place.is_temporary,
         )
         refusal = await _planned(plan, seen, stats)
+        stood, here = await store.documents() if isinstance(store, RunStore) else (frozenset[str](), frozenset[str]())
     figures = replace(stats.snapshot(0.0).rows, total=plan.rows_read)
+    if stood or here:
+        # A document that was edited, or has the place of an equal one that was, counts among the gone, too.
+        figures = replace(figures, gone=max(0, figures.gone - len(stood & seen.new_documents)))
     if job.run.limit is not None:
         figures = replace(figures, gone=0)  # --limit takes nothing out of the output
     return Survey(
@@ -154,6 +171,8 @@ async def _looked_at(job: Job, world: World, place: Place, source: Source, chain
         basis=assumed(job, None),
         refusal=refusal,
         notes=notes,
+        changed=stood & seen.new_documents,
+        missing=stood - here,
     )
 
 
@@ -284,11 +303,13 @@ class _Timed:
             self.seconds.append(self._clock() - began_s)
 
 
-async def _weighed(found: Survey, models: Sequence[Served], over: Over, read: _Timed) -> Survey:
+async def _weighed(
+    found: Survey, models: Sequence[Served], over: Over, read: _Timed, before: PastReplies | None
+) -> Survey:
     """The survey with what the sampled rows' requests would take."""
     job, seen, model = found.job, found.seen, models[0].model
     basis = learned(found.basis, found.known.past, model.max_output_tokens)
-    sample = await measured(seen.to_measure(), over, basis.answer_tokens, read)
+    sample = await measured(seen.to_measure(), over, basis.answer_tokens, read, before)
     machine_s = statistics.median(read.seconds) / _READERS if read.seconds else 0.0
     basis = await calibrated(
         basis, found.known.past, sample, lambda rows: measured(rows, over, basis.answer_tokens, read)
@@ -317,6 +338,7 @@ async def _weighed(found: Survey, models: Sequence[Served], over: Over, read: _T
         chars=chars,
         machine_s=machine_s,
     )
+    found = replace(found, sample=sample)
     return replace(found, basis=basis, cost=cost, scene=scene, prompt=await _first_prompt(seen, over, basis, read))
 
 

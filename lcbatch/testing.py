@@ -74,12 +74,27 @@ class MemoryReplies:
 
     chain_fingerprint: bytes = b"chain"
     kept: dict[tuple[int, bytes], Reply] = field(default_factory=dict)
+    shared: dict[bytes, tuple[int, Reply]] = field(default_factory=dict)
+    layouts: dict[str, Json] = field(default_factory=dict)
 
     def reply(self, row: Row, key: bytes) -> Reply | None:
         return self.kept.get((row.ref, key))
 
     def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
         self.kept[row.ref, key] = reply
+
+    def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:
+        found = self.shared.get(key)
+        return None if found is None else (found[1], found[0] == row.ref)
+
+    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+        self.shared[key] = (row.ref, reply)
+
+    def layout(self, row: Row) -> Json | None:
+        return self.layouts.get(row.id)
+
+    def keep_layout(self, row: Row, layout: Json) -> None:
+        self.layouts[row.id] = layout
 
 
 @dataclass

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from lcbatch.calls.asking import answering, invoking
@@ -24,9 +24,12 @@ from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.retry import RetryPolicy, retry
 from lcbatch.calls.stored import stored
 from lcbatch.calls.waiting import Waiting
-from lcbatch.chains import load_chain, load_templates
+from lcbatch.chains import Templates, load_chain, load_templates, summarizing
+from lcbatch.chains.context import DEFAULT_CONTEXT_TOKENS, Context
 from lcbatch.chains.custom import load_custom
 from lcbatch.chains.pieces import Pieces, tokens_of
+from lcbatch.chains.structured import StructuredChain
+from lcbatch.chains.summarize import MAP_REDUCE, Reading
 from lcbatch.errors import Kind, UsageError
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import sleeping
@@ -37,8 +40,8 @@ from lcbatch.models.prices import price_of
 from lcbatch.models.providers import is_loopback, longest_answer
 from lcbatch.models.quiet import QuietClients, overheard
 from lcbatch.models.served import Served, load_models
-from lcbatch.ports import Ask, Call, Chain, Clock, Emit, Price, Replies, Wait, Within
-from lcbatch.records import Request, Usage
+from lcbatch.ports import Ask, Call, Chain, Clock, Emit, Layouts, Price, Replies, Wait, Within
+from lcbatch.records import Reply, Request, Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -236,7 +239,10 @@ def _check_bounded(job: Job, served: Served) -> None:
         )
 
 
-Over: TypeAlias = Callable[[Call], Chain]
+class Over(Protocol):
+    """Puts a chain over a call stack; `layouts` remember how documents were cut, where there is a store."""
+
+    def __call__(self, call: Call, layouts: Layouts | None = None) -> Chain: ...
 
 
 def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
@@ -245,15 +251,20 @@ def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
     Raises ConfigError, UsageError, InputMissing.
     """
     if job.chain.chain is not None:
+        if job.chain.schema is not None:
+            raise UsageError(
+                "--schema is for lcbatch's own chains, and --chain brings its own",
+                hint="let the chain itself ask for structured output",
+            )
         own = load_custom(job.chain, job.input.key)
-        return lambda _call: own
+        return lambda call, layouts=None: own  # noqa: ARG005 - it calls its models itself
     model = models[0].model
     templates = load_templates(job.chain)
-    if job.task == SUMMARIZE and model.takes_document_alone and (templates.prompt or templates.system):
-        raise UsageError(
-            f"{model.label} reads no prompt", hint="name a model that does with -m; --words and --focus work with both"
-        )
-    return lambda call: load_chain(
+    if model.takes_document_alone and templates.schema is not None:
+        raise UsageError(f"{model.label} knows no --schema", hint="name a model that writes with -m")
+    if job.task == SUMMARIZE:
+        return _summarizing(job, models, templates)
+    return lambda call, layouts=None: load_chain(  # noqa: ARG005 - one call a row: nothing is cut
         job.task,
         job.chain,
         templates,
@@ -262,6 +273,45 @@ def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
         document_alone=model.takes_document_alone,
         row_models=job.model.model is None,
     )
+
+
+def rehearsed(over: Over) -> Over:
+    """The same chain for answers that are made up: it asks once, and does not ask for a better one."""
+
+    def chain_over(call: Call, layouts: Layouts | None = None) -> Chain:
+        chain = over(call, layouts)
+        return chain.rehearsed() if isinstance(chain, StructuredChain) else chain
+
+    return chain_over
+
+
+def _summarizing(job: Job, models: Sequence[Served], templates: Templates) -> Over:
+    model, options = models[0].model, job.chain
+    if model.takes_document_alone and templates.any_own:
+        raise UsageError(
+            f"{model.label} reads no prompt", hint="name a model that does with -m; --words and --focus work with both"
+        )
+    if model.takes_document_alone and options.strategy == MAP_REDUCE:
+        raise UsageError(f"{model.label} takes documents whole, however long", hint="leave out --strategy")
+    tokens = options.context_tokens
+    if tokens is None:  # the smallest: what does not fit a fallback would fail there
+        prompted = [served.model for served in models if not served.model.takes_document_alone]
+        tokens = min(
+            (one.max_input_tokens or DEFAULT_CONTEXT_TOKENS for one in prompted), default=DEFAULT_CONTEXT_TOKENS
+        )
+    context = Context(tokens, job.model.max_output_tokens)
+    reading = Reading(
+        strategy=options.strategy,
+        alone=model.takes_document_alone,
+        context=context,
+        given_context_tokens=options.context_tokens,
+    )
+    made = summarizing(options, templates, _nobody, reading, model.identity)
+    return lambda call, layouts=None: replace(made, call=call, reading=replace(reading, layouts=layouts))
+
+
+async def _nobody(request: Request) -> Reply:  # noqa: ARG001 - ports.Call
+    raise AssertionError("a chain that is only looked at calls nobody")
 
 
 @asynccontextmanager
@@ -340,11 +390,13 @@ def lines_of(models: Sequence[Served]) -> list[Line]:
 
 
 def _ask(model: LoadedModel) -> Ask:
-    """Through LangChain, or past it where that comes to the same."""
+    """Through LangChain, or past it where that comes to the same; what asks for an object does so in the model's own way."""
     if model.ask is not None:
         return model.ask
     way = invoking(model.chat)
-    return way if model.shortcut is None else model.shortcut(way)
+    if model.shortcut is not None:
+        way = model.shortcut(way)
+    return way if model.shape is None else model.shape(way)
 
 
 def call_stack(job: Job, lines: Sequence[Line], replies: Replies, around: Surroundings) -> Call:

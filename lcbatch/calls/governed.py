@@ -168,7 +168,7 @@ class _Governor:
             return await asyncio.to_thread(self.reply_to_thread, asked)
         try:
             known = self._of(asked.model)
-            reply = await known.stack(_request(replace(asked, model=self._quiet(asked.model)), known.facts))
+            reply = await known.stack(_request(asked, self._quiet(asked.model), known.facts))
         except CallFailed as error:
             failed = _as_the_chain_knows_it(error)
         else:
@@ -302,11 +302,12 @@ def _facts_of(model: BaseChatModel, stop: list[str] | None = None, **options: An
     return {name: _plain(value) for name, value in params.items()}
 
 
-def _request(asked: Asked, facts: Mapping[str, Json]) -> Request:
-    """What decides the reply, as plain JSON: never an id that LangChain makes up anew for each run."""
+def _request(asked: Asked, quiet: BaseChatModel, facts: Mapping[str, Json]) -> Request:
+    """What decides the reply, as plain JSON: never an id that LangChain makes up anew for each run. `quiet` is who is asked."""
     if asked.stop or asked.options:
         facts = _facts_of(asked.model, asked.stop, **asked.options)
-    return Request(messages=[_said(message) for message in asked.messages], params=facts, native=asked)
+    native = Asked(quiet, asked.messages, asked.stop, asked.run_manager, asked.options)
+    return Request(messages=[_said(message) for message in asked.messages], params=facts, native=native)
 
 
 def _said(message: BaseMessage) -> Json:

@@ -5,6 +5,7 @@ LangChain's own code runs on it as on any model. Where that streams, the stand-i
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -103,17 +104,19 @@ class _Steps:
         return Asked(self._model, messages, stop, run_manager, asked)
 
 
-# LangChain inspects the step for its arguments at every call, which costs more than the step.
-_Steps.agenerate.__signature__ = inspect.signature(_Steps.agenerate)  # type: ignore[attr-defined]
+_PARAMETERS = inspect.signature(_Steps.agenerate.__get__(object()))
+"""LangChain inspects the step for its parameters at every call, which costs more than the step."""
 
 
 def stand_in(model: BaseChatModel, governor: Answers) -> BaseChatModel:
     """The model in all but its steps. An attribute of the object comes before the class's method of that name."""
     steps = _Steps(model, governor)
+    agenerate = functools.partial(steps.agenerate)  # a method has no attributes of its own
+    agenerate.__signature__ = _PARAMETERS  # type: ignore[attr-defined]
     getattr(model, "_serialized", None)  # what LangChain keeps on the model must not be worked out anew on each copy
     return shallow_copy(
         model,
-        _agenerate=steps.agenerate,
+        _agenerate=agenerate,
         _generate=steps.generate,
         _astream=steps.astream,
         _stream=steps.stream,

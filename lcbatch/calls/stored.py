@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lcbatch import jsontext
 from lcbatch.ports import Call, Layer, Replies
-from lcbatch.records import Reply, Request, Row, current_row, keep_now
+from lcbatch.records import Json, Reply, Request, Row, current_row, keep_now
 
 
 def stored(replies: Replies) -> Layer:
     """A layer over `replies`. A reply is on its way to disk before anybody can parse it.
 
     The key of a call is the hash of (row, chain, request, how many equal requests this row made before), so that a crash in
-    a row's last step repays none of the steps before it.
+    a row's last step repays none of the steps before it. Of a shared request the row is left out of it; only what has a text is
+    shared, so that a refusal is asked anew with its row. What another row has paid for is not charged again.
     """
 
     def wrap(inner: Call) -> Call:
@@ -19,11 +22,17 @@ def stored(replies: Replies) -> Layer:
             scope = current_row.get()
             said = jsontext.digest(jsontext.canonical([request.messages, dict(request.params)]))
             times = scope.occurrence(said)
-            key = jsontext.digest(scope.row.key, replies.chain_fingerprint, said, times.to_bytes(4, "little"))
+            of_request = (replies.chain_fingerprint, said, times.to_bytes(4, "little"))
+            if request.shared and (found := replies.shared_reply(scope.row, jsontext.digest(*of_request))):
+                shared_reply, own = found
+                if own:
+                    scope.charge(shared_reply, None)
+                return shared_reply
+            key = jsontext.digest(scope.row.key, *of_request)
+            keep = _Keep(replies, scope.row, key, jsontext.digest(*of_request) if request.shared else None)
             reply = replies.reply(scope.row, key)
             if reply is None:
                 scope.calls_out += 1
-                keep = _Keep(replies, scope.row, key)
                 token = keep_now.set(keep)
                 try:
                     reply = await inner(request)
@@ -31,7 +40,7 @@ def stored(replies: Replies) -> Layer:
                 finally:
                     keep_now.reset(token)
                     scope.call_ended()
-            scope.charge(reply, key)
+            scope.charge(reply, None if keep.shared else key)
             return reply
 
         return call
@@ -40,15 +49,40 @@ def stored(replies: Replies) -> Layer:
 
 
 class _Keep:
-    """Keeps one call's reply, once."""
+    """Keeps one call's reply, once: as the row's own, or under `shared_key` for whatever row asks the same.
 
-    def __init__(self, replies: Replies, row: Row, key: bytes) -> None:
+    A reply without text stays the row's own, so that a retry asks anew. `shared` says that it was kept for others.
+    """
+
+    def __init__(self, replies: Replies, row: Row, key: bytes, shared_key: bytes | None) -> None:
         self._replies = replies
         self._row = row
         self._key = key
+        self._shared_key = shared_key
         self._kept = False
+        self.shared = False
 
     def __call__(self, reply: Reply) -> None:
-        if not self._kept:
-            self._kept = True
+        if self._kept:
+            return
+        self._kept = True
+        if self._shared_key is not None and reply.text:
+            self.shared = True
+            self._replies.keep_shared(self._row, self._shared_key, reply)
+        else:
             self._replies.keep_reply(self._row, self._key, reply)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayouts:
+    """ports.Layouts over the replies' store, for the row that is being run; outside of one there are none."""
+
+    replies: Replies
+
+    def recall(self) -> Json | None:
+        scope = current_row.get(None)
+        return None if scope is None else self.replies.layout(scope.row)
+
+    def note(self, layout: Json) -> None:
+        if (scope := current_row.get(None)) is not None:
+            self.replies.keep_layout(scope.row, layout)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from lcbatch.chains.embed import EmbedChain
 from lcbatch.chains.prompt import PromptChain, RequestChain
-from lcbatch.chains.summarize import SummarizeChain
+from lcbatch.chains.schemas import AnswerSchema, load_schema
+from lcbatch.chains.structured import StructuredChain
+from lcbatch.chains.summarize import Reading, SummarizeChain
 from lcbatch.chains.template import Template, parse_template
-from lcbatch.errors import InputMissing
+from lcbatch.chains.wording import Wording
+from lcbatch.errors import ConfigError, InputMissing, UsageError
 from lcbatch.job import EMBED, SUMMARIZE, ChainOptions
 from lcbatch.ports import Call, Chain
 from lcbatch.records import Json
@@ -18,15 +21,40 @@ from lcbatch.records import Json
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """The user's own templates, read and parsed."""
+    """The user's own templates, and the schema of the answers, read and parsed."""
 
     prompt: Template | None
     system: Template | None
+    map_prompt: Template | None = None
+    reduce_prompt: Template | None = None
+    schema: AnswerSchema | None = None
+
+    @property
+    def any_own(self) -> bool:
+        """Whether the user gave one."""
+        return any((self.prompt, self.system, self.map_prompt, self.reduce_prompt))
 
 
 def load_templates(options: ChainOptions) -> Templates:
-    """Read what -p and --system give. Raises InputMissing for a file that is not there."""
-    return Templates(_template(options.prompt), _template(options.system))
+    """Read what -p, --system, --schema and the like give.
+
+    Raises InputMissing for a file that is not there, ConfigError for a prompt of parts that has no place for the part, and both
+    ConfigError and UsageError for a schema.
+    """
+    return Templates(
+        _template(options.prompt),
+        _template(options.system),
+        _of_parts(options.map_prompt, "--map-prompt", "the part"),
+        _of_parts(options.reduce_prompt, "--reduce-prompt", "the answers to the parts"),
+        schema_of(options),
+    )
+
+
+def schema_of(options: ChainOptions) -> AnswerSchema | None:
+    """The schema that --schema gives, None without one. Raises UsageError, ConfigError, InputMissing."""
+    if options.schema is None:
+        return None
+    return load_schema(options.schema, app_dir=options.app_dir, version=options.chain_version)
 
 
 def load_chain(
@@ -42,21 +70,46 @@ def load_chain(
     """The built-in chain for a task over one model's call stack. A user's own chain comes from `custom.load_custom`."""
     prompt, system = templates.prompt, templates.system
     if task == SUMMARIZE:
-        return SummarizeChain(
-            call=call,
-            words=options.words,
-            language=options.language,
-            focus=options.focus,
-            prompt=prompt,
-            system=system,
-            document_alone=document_alone,
-            model_identity=model_identity,
-        )
+        return summarizing(options, templates, call, Reading(alone=document_alone), model_identity)
     if task == EMBED:
         return EmbedChain(call, prompt, model_identity)
+    asking: PromptChain | RequestChain
     if prompt is None:
-        return RequestChain(call, system, model_identity, row_models)
-    return PromptChain(call, prompt, system, model_identity)
+        asking = RequestChain(call, system, model_identity, row_models)
+    else:
+        asking = PromptChain(call, prompt, system, model_identity)
+    if templates.schema is None:
+        return asking
+    return StructuredChain(asking, call, templates.schema, options.parse_retries)
+
+
+def summarizing(
+    options: ChainOptions, templates: Templates, call: Call, reading: Reading, model_identity: Mapping[str, Json]
+) -> SummarizeChain:
+    """The chain of `summarize`. Raises UsageError where the context leaves no room for a document."""
+    wording = Wording(
+        words=options.words,
+        language=options.language,
+        focus=options.focus,
+        prompt=templates.prompt,
+        system=templates.system,
+        map_prompt=templates.map_prompt,
+        reduce_prompt=templates.reduce_prompt,
+    )
+    chain = SummarizeChain(call=call, wording=wording, reading=reading, model_identity=model_identity)
+    if not reading.alone and not chain.has_room():
+        raise UsageError(
+            f"a context of {reading.context.tokens} tokens leaves no room for a document beside the prompt and its answer",
+            hint="give a larger --context-tokens, fewer --words or a smaller --max-output-tokens",
+        )
+    return chain
+
+
+def _of_parts(text: str | None, flag: str, what: str) -> Template | None:
+    template = _template(text)
+    if template is not None and "text" not in template.names:
+        raise ConfigError(f"{flag} has no {{text}}", hint=f"{{text}} is where {what} go in")
+    return template
 
 
 def _template(text: str | None) -> Template | None:

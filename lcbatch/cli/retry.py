@@ -35,7 +35,7 @@ _OPTIONS = (
     }
 )
 
-_INHERITED = (
+INHERITED = (
     frozenset(spec.name for group, spec in declared_options() if group in {"input", "chain", "model", "output"})
     | _PACE_AND_MONEY
 ) - {"output", "store"}
@@ -82,7 +82,7 @@ def retry_of(out: str, store: str | None, kinds: frozenset[Kind] | None, given: 
 
 def _inherited(origin: Origin, given: dict[str, Any]) -> dict[str, Json]:
     """The options of the original run that count for its retry too; an address or a price only for the model it is of."""
-    options = {name: value for name, value in origin.options.items() if name in _INHERITED}
+    options = {name: value for name, value in origin.options.items() if name in INHERITED}
     if "errors" in options:
         options["errors"] = str(origin.path(options["errors"]))
     model, before = given.get("model"), options.get("model")

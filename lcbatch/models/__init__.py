@@ -26,8 +26,9 @@ class LoadedModel:
     costs nothing; `takes_document_alone` that it wants the bare document, with words, language and focus as arguments.
     `listen` takes who wants the headers of every response, None where they cannot be had. `max_output_tokens` bounds an answer
     (None: nothing does, as far as is known). `shortcut` wraps LangChain's way to the model in a shorter one for what is plain,
-    where there is such a way. `chat` gives LangChain's model, and may load it for that. An embedding model has none, and is
-    asked by `ask`.
+    where there is such a way. `shape` wraps it for requests for an object, which come in OpenAI's words, where this model is
+    asked otherwise. `chat` gives LangChain's model, and may load it for that; an embedding model has none, and is asked by `ask`.
+    `max_input_tokens` is the model's context, where that is known.
     """
 
     chat: Callable[[], BaseChatModel]
@@ -41,6 +42,8 @@ class LoadedModel:
     max_output_tokens: int | None = None
     shortcut: Callable[[Ask], Ask] | None = None
     ask: Ask | None = None
+    shape: Callable[[Ask], Ask] | None = None
+    max_input_tokens: int | None = None
 
 
 def load_model(options: ModelOptions, *, env: Mapping[str, str], connections: int, told: Told = None) -> LoadedModel:

@@ -21,6 +21,7 @@ from openai.lib._parsing import parse_chat_completion, type_to_response_format_p
 from openai.types.chat import ChatCompletion
 from pydantic import Field, PrivateAttr, SecretStr
 
+from lcbatch.messages import recast
 from lcbatch.models.outline import Outline
 from lcbatch.models.plain import Frame
 from lcbatch.models.wire import FAULTS, Heard, Wire
@@ -213,7 +214,7 @@ def lane_for(
     if why is None:
         own = {name: private.get_default() for name, private in FastChatOpenAI.__private_attributes__.items()}
         private = {**own, **(model.__pydantic_private__ or {})}
-        lane = _as(model, private, connections=connections, heard=heard, told=told)
+        lane = recast(model, FastChatOpenAI, private, connections=connections, heard=heard, told=told)
         if (why := lane.stock_way({"messages": []})) is None:
             return lane
     if told is not None:
@@ -237,17 +238,7 @@ def _own_way(model: Any) -> str | None:
 def twin_of(model: Any, lane: FastChatOpenAI) -> FastChatOpenAI:
     """The same model over the lane, whose connections it shares."""
     private: Any = lane.__pydantic_private__
-    return _as(model, private, connections=lane.connections, heard=lane.heard, told=lane.told)
-
-
-def _as(model: ChatOpenAI, private: dict[str, Any], **more: Any) -> FastChatOpenAI:
-    """The model's fields in the fast class, unchecked: they were checked when the model was made."""
-    copy = FastChatOpenAI.__new__(FastChatOpenAI)
-    object.__setattr__(copy, "__dict__", {**model.__dict__, **more})
-    object.__setattr__(copy, "__pydantic_fields_set__", model.__pydantic_fields_set__)
-    object.__setattr__(copy, "__pydantic_extra__", model.__pydantic_extra__)
-    object.__setattr__(copy, "__pydantic_private__", private)
-    return copy
+    return recast(model, FastChatOpenAI, private, connections=lane.connections, heard=lane.heard, told=lane.told)
 
 
 def _body(payload: Mapping[str, Any]) -> bytes:

@@ -23,7 +23,7 @@ _AUTHORIZATION = "Authorization"
 _MADE_BY = {
     "langchain_openai": ("chat_models/base.py", "data/_profiles.py"),
     "openai": ("_version.py", "_base_client.py"),
-    "lcbatch": ("models/outline.py", "models/plain.py", "models/openai.py"),
+    "lcbatch": ("models/outline.py", "models/plain.py", "models/openai.py", "models/shaping.py"),
 }
 """The files that decide an outline. That of a package that was exchanged has another time."""
 
@@ -33,13 +33,15 @@ class Outline:
     """All that a plain request to one model needs: where it goes, its headers, its body's frame.
 
     `headers` hold the key, which no text of an outline does. `longest` is the most tokens an answer can have, None where that is
-    not known.
+    not known, `context` the most that the model takes in. `objects` is the way in which it is asked for an object.
     """
 
     address: str
     headers: Mapping[str, str]
     frame: Frame
     longest: int | None
+    objects: str = "native"
+    context: int | None = None
 
     def text(self, key: str) -> str | None:
         """As JSON; None for one that cannot be kept, since the key stands elsewhere than where it belongs."""
@@ -51,6 +53,8 @@ class Outline:
                 "address": self.address,
                 "headers": headers,
                 "longest": self.longest,
+                "objects": self.objects,
+                "context": self.context,
                 "head": self.frame.head.decode(),
                 "frame_headers": dict(self.frame.headers),
                 "roles": None if self.frame.roles is None else dict(self.frame.roles),
@@ -63,10 +67,12 @@ class Outline:
         """An outline without its key. Raises ValueError, LookupError, TypeError, AttributeError for any other text."""
         found = jsontext.loads(text)
         frame = Frame(found["head"].encode(), _texts(found["frame_headers"]), found["roles"] and _texts(found["roles"]))
-        longest = found["longest"]
-        if not isinstance(found["address"], str) or not (longest is None or isinstance(longest, int)):
+        longest, context = found["longest"], found["context"]
+        if not isinstance(found["address"], str) or not all(
+            one is None or isinstance(one, int) for one in (longest, context)
+        ):
             raise TypeError("no outline")
-        return cls(found["address"], _texts(found["headers"]), frame, longest)
+        return cls(found["address"], _texts(found["headers"]), frame, longest, str(found["objects"]), context)
 
     def with_key(self, key: str) -> Outline:
         """The same, ready to be used."""

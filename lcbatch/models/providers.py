@@ -6,7 +6,7 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -18,6 +18,7 @@ from lcbatch.models import LoadedModel, Told, identity_of, nothing_to_close
 from lcbatch.models.lane import Lane
 from lcbatch.models.outline import Memory, memory_of
 from lcbatch.models.prices import known_by, price_of
+from lcbatch.models.shaping import as_openai_does, best_way, by_langchain
 from lcbatch.models.wire import Wire
 
 if TYPE_CHECKING:
@@ -60,7 +61,13 @@ def provider_model(
         chat = _by_langchain(provider, name, base_url, key, arguments)
         if told is not None:
             told(f"{options.model} goes LangChain's own way, which takes more CPU: the fast lane is OpenAI's")
-        return loaded(chat=lambda: chat, aclose=nothing_to_close, max_output_tokens=longest_answer(chat))
+        return loaded(
+            chat=lambda: chat,
+            aclose=nothing_to_close,
+            max_output_tokens=longest_answer(chat),
+            shape=by_langchain(chat, options.schema_method),
+            max_input_tokens=_context_of(chat),
+        )
     setup = {"model": name, "base_url": base_url, "key": key or NO_KEY, "connections": connections, "told": told}
     # Arguments may hold secrets, which must not get into a file.
     lane = _lane(setup, arguments, None if options.model_arg else memory_of(env))
@@ -69,7 +76,9 @@ def provider_model(
         aclose=lane.aclose,
         listen=lane.listen,
         max_output_tokens=lane.longest,
+        max_input_tokens=lane.context,
         shortcut=None if _is_traced(env) else lane.shortcut,
+        shape=as_openai_does(lane.objects if options.schema_method == "auto" else options.schema_method),
     )
 
 
@@ -80,7 +89,7 @@ def _lane(setup: Mapping[str, Any], arguments: Mapping[str, Any], memory: Memory
     outline = memory.recall(known, setup["key"]) if memory is not None else None
     if outline is None:
         chat = build()
-        outline, build = chat.outline(longest_answer(chat)), lambda: chat
+        outline, build = replace(chat.outline(longest_answer(chat)), objects=best_way(chat)), lambda: chat
         if memory is not None:
             memory.keep(known, setup["key"], outline)
     return Lane(outline, build, Wire(outline.address, outline.headers, connections=setup["connections"]))
@@ -126,6 +135,12 @@ def longest_answer(chat: Any) -> int | None:
             return value
     profile = getattr(chat, "profile", None) or {}
     value = profile.get("max_output_tokens")
+    return value if isinstance(value, int) else None
+
+
+def _context_of(chat: Any) -> int | None:
+    """Tokens that the model's profile says it takes in; LangChain knows them of the better known models."""
+    value = (getattr(chat, "profile", None) or {}).get("max_input_tokens")
     return value if isinstance(value, int) else None
 
 

@@ -61,4 +61,13 @@ def _at(options: ModelOptions, endpoint: Endpoint | None) -> ModelOptions:
 
 
 def _instead(options: ModelOptions, name: str) -> ModelOptions:
-    return replace(options, model=name, base_url=None, api_key_env=None, price=None, model_arg=(), endpoints=())
+    return replace(
+        options,
+        model=name,
+        base_url=None,
+        api_key_env=None,
+        price=None,
+        model_arg=(),
+        endpoints=(),
+        schema_method="auto",
+    )

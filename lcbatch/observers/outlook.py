@@ -12,15 +12,17 @@ from lcbatch.records import Json
 _LABEL_WIDTH = 9
 _PROMPT_CHARS = 2000
 _SHARES_SHOWN = 3
+_DOCUMENTS_SHOWN = 20
+_FIRST = {"changed": 0, "failed before": 1, "deleted": 2, "moved or deleted": 2, "moved": 3, "new": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsAhead:
     """Rows of the input by what a run would do with them.
 
-    `to_call` = `stale` (answered under another prompt or model) + `again` (failed, and worth another try) + `new`, as far as
-    --limit lets them; `beyond_limit` are the others. `unreadable` of those to call fail without a call. `gone` rows stand in
-    the output and are no longer in the input.
+    `to_call` = `stale` (answered under another prompt or model) + `again` (failed, and worth another try) + `changed` (documents
+    of which another version was answered) + `new`, as far as --limit lets them; `beyond_limit` are the others. `unreadable` of
+    those to call fail without a call. `gone` rows stand in the output and are no longer in the input.
     """
 
     total: int
@@ -34,6 +36,22 @@ class RowsAhead:
     beyond_limit: int
     gone: int
     passed_over: int
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentAhead:
+    """What would be done to a document, and `why`: new, changed, stale, failed before, deleted, moved.
+
+    Of one that is longer than the context `parts` are summarized, of which `parts_to_map` are not answered yet.
+    """
+
+    id: str
+    why: str
+    calls: int = 0
+    parts: int = 0
+    parts_to_map: int = 0
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +115,7 @@ class Outlook:
     hint: str = ""
     exit_code: int = 0
     notes: Sequence[str] = field(default_factory=tuple)
+    documents: Sequence[DocumentAhead] = field(default_factory=tuple)
 
 
 def outlook_text(outlook: Outlook) -> str:
@@ -132,6 +151,7 @@ def outlook_json(outlook: Outlook) -> dict[str, Json]:
         "rows_within_caps": None if cost is None else cost.allowed,
         "time": None if time is None else _time_json(time),
         "first_prompt": [{"role": role, "content": text} for role, text in outlook.prompt],
+        "documents": [{name: getattr(one, name) for name in DocumentAhead.__slots__} for one in outlook.documents],
         "notes": list(outlook.notes),
     }
 
@@ -181,6 +201,8 @@ def _lines(outlook: Outlook) -> Iterator[tuple[str, str]]:
     yield "rows", _rows(rows)
     if rows.to_call:
         yield "to call", _to_call(rows)
+    yield from _documents(outlook.documents)
+    if rows.to_call:
         yield from _cost(outlook)
         yield from _time(outlook)
     yield "model", clean_text(outlook.model)
@@ -200,9 +222,28 @@ def _rows(rows: RowsAhead) -> str:
     return f"{count(rows.total)} in the input{named}, {count(rows.to_call)} to call"
 
 
+def _documents(documents: Sequence[DocumentAhead]) -> Iterator[tuple[str, str]]:
+    """The changed ones first: where much is new, they are what one looks for."""
+    order = sorted(documents, key=lambda one: _FIRST.get(one.why, len(_FIRST)))
+    for index, one in enumerate(order[:_DOCUMENTS_SHOWN]):
+        yield "" if index else "documents", f"{one.why}: {clean_text(one.id)}{_work(one)}"
+    if len(order) > _DOCUMENTS_SHOWN:
+        yield "", f"and {count(len(order) - _DOCUMENTS_SHOWN)} more"
+
+
+def _work(one: DocumentAhead) -> str:
+    if one.failure:
+        return f" (will fail: {clean_text(one.failure)})"
+    if not one.parts:
+        return ""
+    others = one.calls - one.parts_to_map
+    return f" ({count(one.parts_to_map)} of {counted(one.parts, 'part')} to map, {counted(others, 'merging')})"
+
+
 def _to_call(rows: RowsAhead) -> str:
     parts = [
         (rows.new, "new"),
+        (rows.changed, "changed"),
         (rows.stale, "stale (answered under another prompt or model)"),
         (rows.again, "tried again"),
     ]

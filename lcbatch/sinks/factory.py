@@ -15,7 +15,7 @@ from lcbatch.sinks.filesink import FileSink
 from lcbatch.sinks.folder import FolderSink
 from lcbatch.sinks.lines import Format, Lines, error_line, row_line
 from lcbatch.sinks.parquet import ParquetSink
-from lcbatch.sinks.paths import Form, form_of, is_special
+from lcbatch.sinks.paths import TABLES, Form, form_of, is_special
 from lcbatch.sinks.plain import plain_text
 from lcbatch.sinks.selection import Selection
 from lcbatch.sinks.stream import StreamSink
@@ -24,7 +24,6 @@ from lcbatch.sinks.table import Cutter
 OUTPUT_VIEW = "output"
 ERRORS_VIEW = "errors"
 _PRIVATE = 0o600
-_IN_INPUT_ORDER = frozenset({Form.CSV, Form.TSV, Form.PARQUET})
 _WITH_FAILED = frozenset({Form.CSV, Form.TSV})
 
 
@@ -64,7 +63,7 @@ def errors_sink(path: Path, *, keep_empty: bool = False) -> Sink:
 
 
 def _view(options: OutputOptions, form: Form) -> View:
-    by_input = options.ordered if options.ordered is not None else form in _IN_INPUT_ORDER
+    by_input = options.ordered if options.ordered is not None else form in TABLES
     if form is Form.PARQUET:
         by_input = True
     elif form is Form.FOLDER:

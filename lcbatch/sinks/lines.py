@@ -127,7 +127,7 @@ def row_line(selection: Selection) -> Callable[[Entry], str]:
         if entry.kind is not None:
             key = error_name([*jsontext.loads(head), *added])
             head = without((key,))(head)
-            tail += f',"{key}":{jsontext.dumps({"kind": entry.kind, "message": entry.message})}'
+            tail += f',"{key}":{jsontext.dumps({"kind": entry.kind, "message": entry.message, **_answer(entry)})}'
         return joined(head, tail)
 
     return line
@@ -137,8 +137,16 @@ _without_error = without((ERROR_FIELD,))
 
 
 def error_line(entry: Entry) -> str:
-    """The line of a failed row in the errors file: the row as it came and `_lcbatch_error`, which sources strip."""
+    """The line of a failed row in the errors file: the row as it came and `_lcbatch_error`, which sources strip.
+
+    What the model answered all the same stands in it as `answer`.
+    """
     error: dict[str, Json] = {"kind": entry.kind, "message": entry.message, "attempts": entry.meta.get("attempts", 0)}
     if entry.place:
         error["place"] = entry.place
+    error |= _answer(entry)
     return joined(_without_error(entry.fields), f'"{ERROR_FIELD}":{jsontext.dumps(error)}')
+
+
+def _answer(entry: Entry) -> dict[str, Json]:
+    return {} if entry.answer is None else {"answer": entry.answer}

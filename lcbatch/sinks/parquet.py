@@ -27,7 +27,7 @@ class ParquetSink:
 
     Columns are those of all rows, each of the narrowest type that holds all of its values, else JSON text (a string).
     A vector is a list of float32 of a fixed length. An output that is itself a list of numbers is list<float32>; other lists of
-    numbers stay exact.
+    numbers stay exact, and lists of texts are lists of texts.
     What a row does not have is null.
     """
 
@@ -175,6 +175,7 @@ class _Writer:
             Type.INT: arrow.int64(),
             Type.LONG: arrow.int64(),
             Type.FLOAT: arrow.float64(),
+            Type.TEXTS: arrow.list_(arrow.string()),
             Type.INTS: arrow.list_(arrow.int64()),
             Type.FLOATS: arrow.list_(arrow.float32() if slot == WHOLE else arrow.float64()),
             Type.VECTORS: self._vectors(),
@@ -211,6 +212,8 @@ def _value(type_: Type, value: Json) -> Any:
         return None
     if type_ in {Type.JSON, Type.EMPTY}:
         return jsontext.dumps(value)
+    if type_ is Type.TEXTS:
+        return [_valid(text) for text in value]
     if type_ is Type.FLOATS:
         return [float(number) for number in value] if int in map(type, value) else value
     return _valid(value) if isinstance(value, str) else value

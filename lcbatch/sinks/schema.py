@@ -30,6 +30,7 @@ class Type(Enum):
     INTS = auto()
     FLOATS = auto()
     VECTORS = auto()
+    TEXTS = auto()
     JSON = auto()
 
 
@@ -38,6 +39,7 @@ _WIDER = {
     frozenset({Type.INT, Type.FLOAT}): Type.FLOAT,
     frozenset({Type.EMPTY, Type.INTS}): Type.INTS,
     frozenset({Type.EMPTY, Type.FLOATS}): Type.FLOATS,
+    frozenset({Type.EMPTY, Type.TEXTS}): Type.TEXTS,
     frozenset({Type.INTS, Type.FLOATS}): Type.FLOATS,
 }
 
@@ -69,6 +71,8 @@ def _type_of_list(values: list[Json]) -> Type:
     if not values:
         return Type.EMPTY
     kinds = set(map(type, values))
+    if kinds == {str}:
+        return Type.TEXTS
     if not kinds <= {int, float}:
         return Type.JSON
     if int in kinds and any(type(value) is int and abs(value) > _EXACT_IN_FLOAT for value in values):

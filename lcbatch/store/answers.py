@@ -56,6 +56,11 @@ def adopt_chain(connection: sqlite3.Connection, chain_id: int, *, keep_answers: 
         standing.reopen_all(connection)
 
 
+def identity_of(connection: sqlite3.Connection, chain_id: int) -> str:
+    """What a chain is, as it was registered."""
+    return str(connection.execute("SELECT identity FROM chains WHERE chain_id = ?", (chain_id,)).fetchone()[0])
+
+
 def output_chain(connection: sqlite3.Connection) -> int | None:
     """The chain that the output is made with."""
     found = connection.execute("SELECT value FROM meta WHERE name = 'chain'").fetchone()
@@ -153,15 +158,35 @@ def outcome_columns(outcome: Outcome, chain_id: int) -> Columns:
     account = jsontext.dumps(account_json(outcome.account))
     if isinstance(outcome, Done):
         output = jsontext.dumps(outcome.output) if outcome.reply_key is None else None
-        return (outcome.row.ref, chain_id, 0, 1, outcome.reply_key, None, None, account, time.time(), output)
+        key = outcome.reply_key or outcome.made_of
+        return (outcome.row.ref, chain_id, 0, 1, key, None, None, account, time.time(), output)
     failure = outcome.failure
     message = jsontext.dumps(failure.message)
-    return (outcome.row.ref, chain_id, 0, 0, None, str(failure.kind), message, account, time.time(), None)
+    return (outcome.row.ref, chain_id, 0, 0, outcome.made_of, str(failure.kind), message, account, time.time(), None)
 
 
 def insert_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
     """Store outcomes and let them stand; the next free number."""
     connection.executemany(_PUT_ANSWER, columns)
+    standing.lose_answers(connection, [row[0] for row in columns if not row[3]])
+    numbered = [(row[0], row[1], row[2], next_seq + index) for index, row in enumerate(columns)]
+    connection.executemany(standing.LET_STAND, numbered)
+    return next_seq + len(columns)
+
+
+_PUT_ANEW = """
+INSERT INTO answers (row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (row_id, chain_id, sample) DO UPDATE SET done = excluded.done, reply_key = excluded.reply_key,
+    kind = excluded.kind, message = excluded.message, account = excluded.account, output = excluded.output
+"""
+
+
+def replace_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
+    """Let outcomes stand for rows that were answered already, better or worse than what they had; the next free number."""
+    for row in columns:
+        standing.reopen(connection, row[0])
+    connection.executemany(_PUT_ANEW, columns)
     standing.lose_answers(connection, [row[0] for row in columns if not row[3]])
     numbered = [(row[0], row[1], row[2], next_seq + index) for index, row in enumerate(columns)]
     connection.executemany(standing.LET_STAND, numbered)
@@ -214,17 +239,66 @@ def load_reply(connection: sqlite3.Connection, row_id: int, key: bytes) -> Reply
     ).fetchone()
     if found is None:
         return None
-    body, text = jsontext.loads(found[0]), jsontext.loads(found[1])
+    return reply_of(*found)
+
+
+def reply_of(body: str, text: str, cost_usd: float | None) -> Reply:
+    """A stored reply."""
+    said, found = jsontext.loads(text), jsontext.loads(body)
     return Reply(
-        text=text,
-        message={"content": text, **body["message"]},
-        model=body["model"],
-        finish_reason=body["finish_reason"],
-        usage=Usage(*body["usage"]),
-        cost_usd=found[2],
-        latency_s=body["latency_s"],
-        attempts=body["attempts"],
+        text=said,
+        message={"content": said, **found["message"]},
+        model=found["model"],
+        finish_reason=found["finish_reason"],
+        usage=Usage(*found["usage"]),
+        cost_usd=cost_usd,
+        latency_s=found["latency_s"],
+        attempts=found["attempts"],
     )
+
+
+def account_of(text: str) -> Account:
+    """A stored account."""
+    found = jsontext.loads(text)
+    return Account(
+        model=found["model"],
+        calls=found["calls"],
+        attempts=found["attempts"],
+        usage=Usage(found["prompt_tokens"], found["completion_tokens"]),
+        cost_usd=found["cost_usd"],
+        latency_s=found["latency_s"],
+        finish_reason=found["finish_reason"],
+    )
+
+
+SHARED = 0
+"""The row of replies that belong to their requests: no row has this number, so that no retry supersedes them."""
+
+
+def shared_columns(row: Row, key: bytes, reply: Reply) -> Columns:
+    """The same for one that belongs to its request; who paid for it stands in its body."""
+    _, _, received_at, cost_usd, body, text = reply_columns(row, key, reply)
+    return (SHARED, key, received_at, cost_usd, jsontext.dumps({**jsontext.loads(body), "row": row.ref}), text)
+
+
+def load_shared(connection: sqlite3.Connection, key: bytes) -> tuple[Reply, int] | None:
+    """The reply that belongs to a request, and the row that asked it."""
+    reply = load_reply(connection, SHARED, key)
+    if reply is None:
+        return None
+    query = "SELECT json_extract(body, '$.row') FROM replies WHERE row_id = ? AND request_key = ?"
+    return reply, connection.execute(query, (SHARED, key)).fetchone()[0]
+
+
+def keep_layout(connection: sqlite3.Connection, name: str, layout: str) -> None:
+    """Note how a document was cut, in the place of its last version."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, layout))
+
+
+def load_layout(connection: sqlite3.Connection, name: str) -> str | None:
+    """How a document was cut last."""
+    found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return None if found is None else str(found[0])
 
 
 def any_reply(connection: sqlite3.Connection) -> bool:

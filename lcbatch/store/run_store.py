@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from lcbatch import jsontext
-from lcbatch.errors import CannotCreateOutput, Kind
+from lcbatch.errors import CannotCreateOutput, Failure, Kind
 from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
-from lcbatch.records import Json, Outcome, Reply, Row
+from lcbatch.records import Account, Json, Outcome, Reply, Row
 from lcbatch.store import answers, reading, standing
 from lcbatch.store.boot import boot_id
+from lcbatch.store.past import PastReplies, layout_name
 from lcbatch.store.placing import Gone, Placing, restored_row
 from lcbatch.store.reserve import Reserve, rescued
 from lcbatch.store.schema import connect, verdict
@@ -41,6 +42,17 @@ class ProjectionState:
     position: int
     state: Mapping[str, Json] | None
     stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What stands for a row: its failure (None: it is done), and the last reply that it had, if it is known."""
+
+    row: Row
+    failure: Failure | None
+    account: Account
+    reply: Reply | None
+    reply_key: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +189,14 @@ class RunStore:
         """What stands in the output and is no longer in the input. Call at the input's end."""
         return await self._writer.submit(self._placing.gone)
 
+    async def documents(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Ids of documents: those that stood in the output before what is held was done, and those placed since."""
+        stood = reading.standing_documents(self._reader)
+        here = await self._writer.submit(
+            lambda connection: reading.placed_documents(connection, self._placing.generation, self._placing.ordinal)
+        )
+        return stood, here
+
     async def failed_count(self) -> int:
         """Rows that stand failed."""
         return await self._writer.submit(standing.failed_count)
@@ -260,6 +280,41 @@ class RunStore:
             after = columns[-1][-1]
             yield [restored_row(row[:-1]) for row in columns]
 
+    # --- parsed again
+
+    async def output_identity(self) -> Mapping[str, Json] | None:
+        """The chain that the output is made with, None where no run ever began."""
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            chain_id = answers.output_chain(connection)
+            return None if chain_id is None else answers.identity_of(connection, chain_id)
+
+        text = await self._writer.submit(work)
+        return None if text is None else jsontext.loads(text)
+
+    async def answered(self) -> AsyncGenerator[list[Answered]]:
+        """All that stands and counts for the output's chain as it is now, a page at a time, in the order of the output.
+
+        What is replaced meanwhile is not given again.
+        """
+        chain_id, last = await self._writer.submit(
+            lambda connection: (answers.output_chain(connection) or 0, standing.last_seq(connection))
+        )
+        page = partial(standing.answered_page, chain_id=chain_id, last=last, size=_PAGE)
+        after = 0
+        while columns := await self._writer.submit(partial(page, after=after)):
+            after = columns[-1][0]
+            yield [_answered(row) for row in columns]
+
+    async def replace(self, outcomes: Sequence[Outcome]) -> None:
+        """Let these stand in the place of what rows had, under the chain that was adopted last."""
+        columns = [answers.outcome_columns(outcome, self._chain_id) for outcome in outcomes]
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._placing.next_seq = answers.replace_outcomes(connection, columns, self._placing.next_seq)
+
+        await self._writer.submit(work)
+
     # --- answers
 
     def reply(self, row: Row, key: bytes) -> Reply | None:
@@ -268,9 +323,28 @@ class RunStore:
             return None
         return answers.load_reply(self._reader, row.ref, key)
 
+    def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:
+        """ports.Replies: the stored reply that belongs to a request, and whether this row asked it."""
+        return PastReplies(self._reader, self.chain_fingerprint).shared_reply(row, key)
+
+    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+        """ports.Replies: put it on its way to disk."""
+        self._keep(answers.shared_columns(row, key, reply))
+
+    def layout(self, row: Row) -> Json | None:
+        """ports.Replies: how the document of this id was cut last."""
+        return PastReplies(self._reader, self.chain_fingerprint).layout(row)
+
+    def keep_layout(self, row: Row, layout: Json) -> None:
+        """ports.Replies: put it on its way to disk. Lost with a full disk, as it can be found again."""
+        name, text = layout_name(self.chain_fingerprint, row), jsontext.dumps(layout)
+        self._writer.post(lambda connection: answers.keep_layout(connection, name, text), lambda: ())
+
     def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
         """ports.Replies: put a reply on its way to disk."""
-        columns = answers.reply_columns(row, key, reply)
+        self._keep(answers.reply_columns(row, key, reply))
+
+    def _keep(self, columns: standing.Columns) -> None:
         self._writer.post(
             lambda connection: answers.insert_reply(connection, columns),
             lambda: [answers.rescue_line("reply", columns)],
@@ -329,6 +403,17 @@ class RunStore:
         await self._writer.close()
         if not self.failed:
             self._reserve.release()
+
+
+def _answered(columns: standing.Columns) -> Answered:
+    _, done, kind, message, account, key, body, text, cost_usd, *row = columns
+    return Answered(
+        row=restored_row(row),
+        failure=None if done else Failure(Kind(kind), jsontext.loads(message)),
+        account=answers.account_of(account),
+        reply=None if body is None else answers.reply_of(body, text, cost_usd),
+        reply_key=key,
+    )
 
 
 @asynccontextmanager

@@ -8,7 +8,8 @@ rows        every row ever seen, by content; a row keeps its number for good. `t
 places      ordinal -> row, for the input as it was read; one generation a reading that differs from the last
 answers     how a row ended under a chain: one per (row, chain, sample); never deleted. `asked_anew`: a retry has superseded
             the replies that led to this failure, and none that came later
-replies     single calls' answers, by request; never deleted, `superseded` once asked anew on purpose
+replies     single calls' answers, by request; never deleted, `superseded` once asked anew on purpose. Under row 0 those that
+            belong to their request, whatever row asks; `row` in their body is the one that did
 standing    which answer stands in the output for a row, numbered in the order in which they came to stand. `again`: the run
             under way asks for something better, and its outputs leave the row out until it comes, or until the run ends
 edited      rows that stand although the input has another row in their place: they leave once that one stands
@@ -18,7 +19,7 @@ projections how far each sink has come, what it needs to find that place again, 
             one under way
 runs        who ran, when, from which boot, how it ended, and its figures as it last noted them
 meta        `generation` of the places that count, `chain` of the output, `superseded_usd` and `superseded_tokens`: what
-            was paid for replies that were asked anew
+            was paid for replies that were asked anew; `layout ...` how a long document was cut, by chain and id
 """
 
 from __future__ import annotations

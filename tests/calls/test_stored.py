@@ -141,3 +141,42 @@ def test_one_unknown_price_makes_the_row_s_cost_unknown() -> None:
     inner = ScriptedCall([Reply("a", {}, "m", cost_usd=None), Reply("b", {}, "m", cost_usd=0.25)])
 
     assert in_row(0, stored(MemoryReplies())(inner), twice).account.cost_usd is None
+
+
+def shared(text: str) -> Request:
+    return Request([{"role": "user", "content": text}], shared=True)
+
+
+def test_a_shared_reply_answers_any_row_and_is_charged_to_the_one_that_asked() -> None:
+    replies = MemoryReplies()
+    inner = ScriptedCall([Reply("a", {}, "m", "stop", Usage(10, 2), cost_usd=0.5)])
+
+    async def row(call: Call) -> None:
+        assert (await call(shared("part"))).text == "a"
+
+    paid, borrowed, again = (in_row(ordinal, stored(replies)(inner), row) for ordinal in (0, 1, 0))
+
+    assert len(inner.requests) == 1
+    assert (paid.account.calls, paid.account.cost_usd) == (1, 0.5)
+    assert (borrowed.account.calls, borrowed.account.cost_usd) == (0, 0.0)
+    assert (again.account.calls, again.account.cost_usd) == (1, 0.5)
+    assert paid.last_reply is None, "it is not the row's own reply"
+
+
+def test_a_shared_reply_is_not_that_of_another_chain() -> None:
+    inner, replies = ScriptedCall(["first", "second"]), MemoryReplies()
+    in_row(0, stored(replies)(inner), lambda call: call(shared("part")))
+    replies.chain_fingerprint = b"changed"
+
+    in_row(1, stored(replies)(inner), lambda call: call(shared("part")))
+
+    assert len(inner.requests) == 2
+
+
+def test_what_has_no_text_stays_with_its_row_so_that_a_retry_asks_anew() -> None:
+    replies = MemoryReplies()
+
+    in_row(0, stored(replies)(ScriptedCall([Reply("", {}, "m")])), lambda call: call(shared("part")))
+
+    assert replies.shared == {}
+    assert len(replies.kept) == 1

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from lcbatch.chains.compiled.chain import compile_chain
 
-_MADE_UP = re.compile(r"lc_run--[0-9a-f]{8}-[0-9a-f-]{27}")
+_MADE_UP = re.compile(r"lc_run--[0-9a-f]{8}-[0-9a-f-]{27}", re.IGNORECASE)
 
 
 class FakeChat(BaseChatModel):

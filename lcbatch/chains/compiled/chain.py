@@ -33,7 +33,7 @@ from langchain_core.runnables.config import get_async_callback_manager_for_confi
 from langchain_core.utils.uuid import uuid7
 from langsmith.utils import tracing_is_enabled
 
-from lcbatch.chains.compiled.context import Later, Now, Step, as_itself, child, kind_of
+from lcbatch.chains.compiled.context import Later, Now, Step, as_itself, child, kind_of, nobody_listens
 from lcbatch.chains.compiled.steps import model_step, overridden, plain_step
 
 
@@ -87,8 +87,12 @@ def held_back(config: RunnableConfig | None = None) -> str | None:
 
 def _is_held_back(config: RunnableConfig | None) -> bool:
     """The same for every row: LangChain makes its tracers a second time then."""
+    if get_llm_cache() is not None:
+        return True
+    if config is None and nobody_listens():
+        return False
     given_id = config is not None and config.get("run_id")
-    return bool(given_id or _handlers(config)) or get_llm_cache() is not None
+    return bool(given_id or _handlers(config))
 
 
 def _handlers(config: RunnableConfig | None) -> list[BaseCallbackHandler]:

@@ -10,8 +10,12 @@ from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManager
+from langchain_core.globals import get_debug
 from langchain_core.runnables import Runnable, RunnableConfig, patch_config
 from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers import context as tracers
+from langchain_core.utils.env import env_var_is_set
+from langsmith.utils import tracing_is_enabled
 
 _T = TypeVar("_T")
 
@@ -71,3 +75,22 @@ def child(config: RunnableConfig, parent: UUID, tag: str | None = None) -> Runna
         inheritable_metadata=dict(metadata),
     )
     return patch_config(config, callbacks=manager)
+
+
+def nobody_listens() -> bool:
+    """Whether LangChain would find no handler at all for a run without a config, told by what it looks at.
+
+    It finds that out itself by making a manager, for every row anew, which costs as much as the prompt. False where it looks at
+    something that is not known here.
+    """
+    hooks: Any = getattr(tracers, "_configure_hooks", None)
+    if hooks is None or var_child_runnable_config.get() or get_debug() or _is_traced():
+        return False
+    return all(var.get() is None and (name is None or not env_var_is_set(name)) for var, _, _, name in hooks)
+
+
+def _is_traced() -> bool:
+    """`LANGCHAIN_TRACING` and `LANGCHAIN_HANDLER` alone are an error, which LangChain raises."""
+    if tracers.tracing_v2_callback_var.get() is not None or tracing_is_enabled():
+        return True
+    return env_var_is_set("LANGCHAIN_TRACING") or env_var_is_set("LANGCHAIN_HANDLER")

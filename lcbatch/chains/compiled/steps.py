@@ -12,7 +12,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models._utils import _normalize_messages
 from langchain_core.language_models.chat_models import _format_for_tracing
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import (
     CommaSeparatedListOutputParser,
     JsonOutputKeyToolsParser,
@@ -122,7 +122,11 @@ def _bars(model: BaseChatModel, bound: Mapping[str, Any]) -> str | None:
 
 
 def _parser_step(parser: Any) -> Now:
+    plain = type(parser) is StrOutputParser
+
     def run(value: Any) -> Any:
+        if plain and type(value) is AIMessage and type(value.content) is str:
+            return parser.parse(value.text)  # what the generation would say
         said = ChatGeneration(message=value) if isinstance(value, BaseMessage) else Generation(text=value)
         try:
             return parser.parse_result([said])
