@@ -11,7 +11,7 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from lcbatch.job import ALL_TASKS, EMBED, Job, declared_options
+from lcbatch.job import ALL_TASKS, Job, declared_options
 
 PAGE = Path(__file__).with_name("options.md")
 
@@ -20,12 +20,12 @@ HEAD = """\
 
 <!-- Written by docs/make_options.py from lcbatch/job.py. Change that file, then run the script. -->
 
-Options of `lcbatch run` and `lcbatch summarize`. A value comes from the first place that has one:
+Options of `lcbatch run`, `lcbatch summarize` and `lcbatch embed`. A value comes from the first place that has one:
 
 1. the flag: `--max-output-tokens 300`
 2. the environment: `LCBATCH_MAX_OUTPUT_TOKENS=300`
 3. the file that `--config FILE` (or `LCBATCH_CONFIG`) names; without it `lcbatch.toml` in the working directory; without that `[tool.lcbatch]` in its
-   `pyproject.toml`: `max_output_tokens = 300`. A table named after a command, `[run]` or `[summarize]`, holds what is meant for that command alone.
+   `pyproject.toml`: `max_output_tokens = 300`. A table named after a command, `[run]`, `[summarize]` or `[embed]`, holds what is meant for that command alone.
    [`samples/lcbatch.toml`](../samples/lcbatch.toml) is an example
 4. the default
 
@@ -47,7 +47,9 @@ TAIL = """
 `--concurrency`, `--rpm`, `--tpm`, `--max-cost`, `--max-total-tokens`, `--limit`, `--on-change`, `--max-failures`, `--max-time`, `--row-timeout`, `--max-wait`, \
 `--outage-timeout`, `--fail-on`, `--if-locked`, `--drain-timeout`. Of the run that made the output it takes over the groups Input, Chain, Model and Output, and the first \
 five of Running named here; all else was said of that run alone |
-| `lcbatch export OUT` | the options above of the group Output (without `--errors`); those that are not given are those of the run that made the output, `-o` is stdout |
+| `lcbatch reparse OUT` | `--schema`, `--app-dir`, `--chain-version`, `--output-field`, `--flatten`, `--fail-on`, `--if-locked`, `--store PATH`, the options above of the group \
+Display; the rest is as in the run that made the output |
+| `lcbatch export OUT` | the options above of the group Output (without `--errors` and `--normalize`); those that are not given are those of the run that made the output, `-o` is stdout |
 | `lcbatch stop OUT` | `--store PATH` |
 | `lcbatch doctor` | the options above of the group Model, `--chain`, `--app-dir` |
 | `lcbatch simulate` | its own: see `lcbatch simulate --help` |
@@ -102,9 +104,11 @@ def _what(spec: Field[Any]) -> str:
     text = str(spec.metadata["help"]).replace("|", "\\|")
     if spec.metadata["choices"]:
         text += " One of " + ", ".join(f"`{choice}`" for choice in spec.metadata["choices"]) + "."
-    tasks = [task for task in spec.metadata["tasks"] if task != EMBED]
-    if len(tasks) < len(ALL_TASKS) - 1:
+    tasks = spec.metadata["tasks"]
+    if len(tasks) == 1:
         text += f" Only for `{tasks[0]}`."
+    elif len(tasks) < len(ALL_TASKS):
+        text += "".join(f" Not for `{task}`." for task in ALL_TASKS if task not in tasks)
     return text
 
 

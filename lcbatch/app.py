@@ -18,7 +18,7 @@ from lcbatch.job import Job
 from lcbatch.observers.fanout import Fanout
 from lcbatch.observers.figures import Snapshot
 from lcbatch.observers.summary import summary_json
-from lcbatch.opening import Run, open_run, source_of
+from lcbatch.opening import Run, open_run, whole_source_of
 from lcbatch.outlay import told_first
 from lcbatch.plan import Plan
 from lcbatch.projecting import bring_up_to_date, projecting
@@ -28,7 +28,7 @@ from lcbatch.rules import StopRules, check_fail_on, check_max_failures
 from lcbatch.sinks import Projector
 from lcbatch.sources.readers import DocumentText
 from lcbatch.watching import noting, sampling
-from lcbatch.wiring import bounds_of, model_name, traced
+from lcbatch.wiring import bounds_of, model_name, pieces_of, traced
 from lcbatch.work import make_work
 from lcbatch.world import World
 
@@ -60,7 +60,7 @@ async def run_job(job: Job, world: World, retry: Retry | None = None) -> Report:
         run = await open_run(
             job, world, stack, from_store=retry is not None, row_model=retry.row_model if retry else None
         )
-        await stack.enter_async_context(_displays(run.fanout))
+        await stack.enter_async_context(displays(run.fanout))
         async with run.shutdown.listening() if world.handles_signals else nullcontext():
             error = await _to_its_end(run, retry)
         error = await noted(run, error, exit_code_of(error) if error else 0)
@@ -78,7 +78,8 @@ async def run_job(job: Job, world: World, retry: Retry | None = None) -> Report:
 
 
 @asynccontextmanager
-async def _displays(fanout: Fanout) -> AsyncIterator[None]:
+async def displays(fanout: Fanout) -> AsyncIterator[None]:
+    """While inside, what is shown follows the clock too."""
     timers = asyncio.create_task(fanout.run())
     try:
         yield
@@ -146,7 +147,7 @@ async def _begin(run: Run, retry: Retry | None) -> None:
     described["cwd"] = str(Path.cwd())
     if retry is not None and retry.origin is not None:
         described["origin"] = retry.origin
-    await run.store.begin_run(run.world.command, described, in_flight=bounds_of(job).rows)
+    await run.store.begin_run(run.world.command, described, in_flight=bounds_of(job).answers)
     run.begun = True
     run.world.when_begun()
     run.fanout.emit(RunStarted(run.world.clock(), job.task, run.label, job.output.output or "-", bounds_of(job).start))
@@ -188,8 +189,17 @@ async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projec
             clock=world.clock,
             emit=run.fanout.emit,
         )
-        async with aclosing(told_first(run, rows, read, counting)) as told:
+        async with aclosing(_to_the_last(run, told_first(run, rows, read, counting))) as told:
             await pipeline.run(parts, told)
+
+
+async def _to_the_last(run: Run, rows: AsyncGenerator[Row]) -> AsyncGenerator[Row]:
+    """The same rows; after the last of them no batch waits for another."""
+    async with aclosing(rows):
+        async for row in rows:
+            yield row
+    if run.batching is not None:
+        run.batching.no_more()
 
 
 def _figures(run: Run) -> Mapping[str, Json]:
@@ -209,12 +219,17 @@ async def _cut_short(counting: asyncio.Task[None], enough: asyncio.Event) -> Non
 
 
 async def _count(run: Run, enough: asyncio.Event) -> None:
-    """How many rows there will be, for whoever watches: the input read once more, for its number alone."""
-    rows = 0
+    """How many rows there will be, for whoever watches: the input read once more, for its number alone.
+
+    Where documents are cut into rows, their number is known only when each has been read: that is not done twice.
+    """
+    rows, in_pieces = 0, pieces_of(run.job) is not None
     try:
-        async with aclosing(source_of(run.job, run.world, run.place).batches()) as batches:
+        async with aclosing(whole_source_of(run.job, run.world, run.place).batches()) as batches:
             async for batch in batches:
                 rows += len(batch)
+                if in_pieces and any(item.document is not None for item in batch):
+                    return
                 if enough.is_set():
                     return
                 await asyncio.sleep(0)

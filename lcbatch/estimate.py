@@ -15,7 +15,7 @@ from lcbatch.calls.budget import longest_of
 from lcbatch.calls.rate import CHARS_PER_TOKEN, FIRST_OUTPUT_TOKENS, Estimate
 from lcbatch.calls.stored import StoredLayouts, stored
 from lcbatch.errors import CallFailed, Failure, Kind
-from lcbatch.job import SUMMARIZE, Job
+from lcbatch.job import EMBED, SUMMARIZE, Job
 from lcbatch.ports import Call, DocumentReader, Price, Replies
 from lcbatch.records import Json, Reply, Request, Row, RowScope, Usage, current_row
 from lcbatch.store.reading import PastRow, past_rows
@@ -168,6 +168,8 @@ def assumed(job: Job, longest: int | None) -> Basis:
     """What is taken for known before anything was ever answered."""
     if job.task == SUMMARIZE:
         tokens, method = job.chain.words * _TOKENS_PER_WORD, f"assumed from --words {job.chain.words}"
+    elif job.task == EMBED:
+        tokens, method = 0.0, "a vector is no tokens"
     else:
         tokens, method = FIRST_OUTPUT_TOKENS, "assumed"
     if longest is not None and longest < tokens:

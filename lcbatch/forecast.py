@@ -25,7 +25,7 @@ from lcbatch.observers.stats import Stats
 from lcbatch.ports import Call, Chain, Clock
 from lcbatch.records import Answer, Document, Failed, Json, Outcome, Reply, Request, Row, Usage
 from lcbatch.watching import sampling
-from lcbatch.wiring import Ended, Line, Surroundings, Window, bounds_of, call_stack
+from lcbatch.wiring import Ended, Line, Surroundings, Window, batching_of, bounds_of, call_stack
 from lcbatch.work import make_work
 
 _MOST_ROWS = 10_000
@@ -182,8 +182,15 @@ async def _play(scene: Scene, count: int) -> _Stage:
     clock: Clock = asyncio.get_running_loop().time
     bounds = bounds_of(job)
     executor = LocalExecutor(bounds.rows, stage.emit)
+    window = Window(executor.resize, bounds)
     around = Surroundings(
-        clock=clock, emit=stage.emit, window=Window(executor.resize), wait=_wait, within=asyncio.timeout, hopeful=True
+        clock=clock,
+        emit=stage.emit,
+        window=window,
+        wait=_wait,
+        within=asyncio.timeout,
+        batching=batching_of(job, _wait, window),
+        hopeful=True,
     )
     chance = random.Random(_SEED)  # noqa: S311 - the same forecast each time, no secret
     lines = [
@@ -304,7 +311,8 @@ class _Actor:
             raise CallFailed(Failure(Kind.THROTTLE, "beyond the limit", retry_after_s=max(waits), status=429))
         await asyncio.sleep(latency_s)
         usage = Usage(round(asked), round(answer))
-        return Answer(self._text, {"content": self._text}, "", "stop", usage)
+        message = {"content": self._text, "vectors": [""] * len(request.messages)}
+        return Answer(self._text, message, "", "stop", usage)
 
     def _drawn(self) -> tuple[float, float]:
         """(answer tokens, seconds) of an earlier answer, or as assumed."""

@@ -17,6 +17,10 @@ from lcbatch.errors import UsageError
 
 RUN, SUMMARIZE, EMBED = "run", "summarize", "embed"
 ALL_TASKS = (RUN, SUMMARIZE, EMBED)
+_ASKING = (RUN, SUMMARIZE)
+"""The tasks that ask for words: what shapes an answer says nothing about a vector."""
+
+_VECTOR_FIELD = "embedding"
 EXTRACTIVE = "lcbatch:extractive"
 
 
@@ -71,11 +75,15 @@ class InputOptions:
     key: str | None = option(
         None, "The fields that make a row what it is, for a custom chain: a,b.", tasks=(RUN,), metavar="FIELDS"
     )
-    loader: str | None = option(
-        None, "Read files with this LangChain document loader.", tasks=(RUN, SUMMARIZE), metavar="MODULE:CLASS"
-    )
+    loader: str | None = option(None, "Read files with this LangChain document loader.", metavar="MODULE:CLASS")
     max_row_bytes: int = option(
         64 * 1024 * 1024, "A larger row or document fails instead of being read.", parse="bytes", metavar="SIZE"
+    )
+    chunk_tokens: int = option(
+        512, "Longest piece of a document that gets a vector of its own, in tokens.", tasks=(EMBED,), metavar="N"
+    )
+    chunk_overlap: int = option(
+        64, "Tokens at a piece's beginning that the one before ends with.", tasks=(EMBED,), metavar="N"
     )
 
 
@@ -86,7 +94,7 @@ class ChainOptions:
     prompt: str | None = option(
         None, "Template, or @FILE. {name} is replaced by the row's field.", flag="-p", metavar="TEMPLATE"
     )
-    system: str | None = option(None, "System text, or @FILE; a template too.", metavar="TEMPLATE")
+    system: str | None = option(None, "System text, or @FILE; a template too.", tasks=_ASKING, metavar="TEMPLATE")
     chain: str | None = option(
         None,
         "A LangChain Runnable, a factory or a function of your own.",
@@ -97,7 +105,16 @@ class ChainOptions:
     chain_version: str | None = option(
         None, "Stands for your chain's code when deciding whether it changed.", tasks=(RUN,), metavar="TEXT"
     )
-    app_dir: str | None = option(None, "Folder to import --chain from.", tasks=(RUN,), metavar="DIR")
+    app_dir: str | None = option(None, "Folder to import --chain and --schema from.", tasks=(RUN,), metavar="DIR")
+    schema: str | None = option(
+        None,
+        "Answers are objects: FILE.json, module:Model, or fields as in 'name, age int, kind bug|other'.",
+        tasks=(RUN,),
+        metavar="SCHEMA",
+    )
+    parse_retries: int = option(
+        1, "How often an answer that does not fit --schema goes back to the model.", tasks=(RUN,), metavar="N"
+    )
     compile: bool = option(default=True, help_text="Run the known parts of --chain as plain calls.", tasks=(RUN,))
     strategy: str = option(
         "auto",
@@ -128,13 +145,27 @@ class ModelOptions:
     )
     base_url: str | None = option(None, "Where the provider listens (Ollama, vLLM, a proxy).", metavar="URL")
     api_key_env: str | None = option(None, "Environment variable that holds the key.", metavar="NAME")
-    temperature: float | None = option(None, "Sampling temperature.", metavar="X")
-    max_output_tokens: int | None = option(None, "Longest answer, in tokens.", metavar="N")
-    reasoning_effort: str | None = option(None, "For reasoning models: low, medium, high...", metavar="LEVEL")
+    temperature: float | None = option(None, "Sampling temperature.", tasks=_ASKING, metavar="X")
+    max_output_tokens: int | None = option(None, "Longest answer, in tokens.", tasks=_ASKING, metavar="N")
+    reasoning_effort: str | None = option(
+        None, "For reasoning models: low, medium, high...", tasks=_ASKING, metavar="LEVEL"
+    )
+    dimensions: int | None = option(
+        None, "Length of a vector, where the model can shorten them.", tasks=(EMBED,), metavar="N"
+    )
     model_arg: tuple[str, ...] = option((), "Any other model argument (repeatable).", metavar="KEY=JSON")
+    schema_method: str = option(
+        "auto",
+        "How the model is held to --schema; auto goes by what is known of it.",
+        tasks=(RUN,),
+        choices=("auto", "native", "tool", "json"),
+    )
     timeout: float = option(600.0, "Longest time for one attempt.", parse="duration", metavar="TIME")
     fallback: tuple[str, ...] = option(
-        (), "Model for calls that the first cannot answer (repeatable, in order).", metavar="PROVIDER:NAME"
+        (),
+        "Model for calls that the first cannot answer (repeatable, in order).",
+        tasks=_ASKING,
+        metavar="PROVIDER:NAME",
     )
     price: str | None = option(
         None, "US dollars for a million tokens of -m: in=0.25,out=2. Else from genai-prices.", metavar="PRICES"
@@ -152,7 +183,9 @@ class OutputOptions:
     output: str | None = option(
         None, "File (.jsonl .csv .parquet) or folder; stdout without it.", flag="-o", metavar="PATH"
     )
-    output_field: str = option("output", "Name of the field for the answer.", metavar="NAME")
+    output_field: str = option(
+        "output", f"Name of the field for the answer; embed's is {_VECTOR_FIELD}.", metavar="NAME"
+    )
     keep: str = option("all", "Input fields to keep: all, none, or a,b.", metavar="FIELDS")
     meta: bool = option(default=False, help_text="Add model, tokens, cost, latency, attempts, finish reason.")
     ordered: bool | None = option(None, "Write in input order.")
@@ -163,6 +196,7 @@ class OutputOptions:
     store: str | None = option(None, "Where the run store lies; else OUT.lcbatch.", metavar="PATH")
     flatten: bool = option(default=True, help_text="Objects as columns in CSV and Parquet.")
     csv_safe: bool = option(default=True, help_text="Defuse CSV cells that a spreadsheet would run as formulas.")
+    normalize: bool = option(default=False, help_text="Vectors of length 1.", tasks=(EMBED,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +208,15 @@ class RunOptions:
     )
     rpm: float | None = option(None, "Requests a minute; else learned from the provider's headers.", metavar="N")
     tpm: float | None = option(None, "Tokens a minute; else learned from the provider's headers.", metavar="N")
+    batch_size: int = option(256, "Most rows in one request.", tasks=(EMBED,), metavar="N")
+    batch_tokens: int = option(200_000, "Most tokens in one request, by estimate.", tasks=(EMBED,), metavar="N")
+    max_batch_delay: float = option(
+        1.0,
+        "Longest time that a row waits for others to go out with it.",
+        tasks=(EMBED,),
+        parse="duration",
+        metavar="TIME",
+    )
     max_cost: float | None = option(
         None, "Never spend more US dollars than this on this output, all runs together.", metavar="USD"
     )
@@ -191,7 +234,11 @@ class RunOptions:
     max_failures: str | None = option(None, "Stop after this many failed rows: N or N%.", metavar="N")
     max_time: float | None = option(None, "Stop after this long.", parse="duration", metavar="TIME")
     row_timeout: float | None = option(
-        None, "Longest time for one row's work; waiting for its turn does not count.", parse="duration", metavar="TIME"
+        None,
+        "Longest time for one row's work; waiting for its turn does not count.",
+        tasks=_ASKING,
+        parse="duration",
+        metavar="TIME",
     )
     max_wait: float = option(3600.0, "Longest wait without any success.", parse="duration", metavar="TIME")
     outage_timeout: float = option(
@@ -238,6 +285,8 @@ class Job:
             raise UsageError(f"unknown task {task!r}", hint=f"one of {', '.join(ALL_TASKS)}")
         groups: dict[str, dict[str, Any]] = {}
         homes = {spec.name: group for group, spec in declared_options()}
+        if task == EMBED:
+            options = {"output_field": _VECTOR_FIELD, **options}
         for name, value in options.items():
             if name not in homes:
                 raise UsageError(f"unknown option {name!r}", hint=suggestion(name, homes))
@@ -250,7 +299,8 @@ class Job:
         found = {}
         for group, spec in declared_options():
             value = getattr(getattr(self, group), spec.name)
-            if value != spec.default:
+            default = _VECTOR_FIELD if self.task == EMBED and spec.name == "output_field" else spec.default
+            if value != default:
                 found[spec.name] = [asdict(part) for part in value] if spec.name == "endpoints" else value
         return found
 

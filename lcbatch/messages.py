@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from lcbatch import jsontext
 from lcbatch.records import Answer, Json, Usage
 
 M = TypeVar("M")
@@ -45,6 +46,18 @@ def message_json(message: Any) -> dict[str, Any]:
         if value:
             found[name] = value if type(value) is str else _copied(value)
     return found
+
+
+def raw_answer(text: str, message: Mapping[str, Json]) -> str:
+    """What a model said: the arguments of its tool call as JSON text where it made one, else its text.
+
+    `message` is as `message_json` makes it.
+    """
+    for name in ("tool_calls", "invalid_tool_calls"):
+        for call in message.get(name) or ():
+            arguments = call.get("args")
+            return arguments if isinstance(arguments, str) else jsontext.dumps(arguments)
+    return text
 
 
 def _copied(value: Any) -> Json:

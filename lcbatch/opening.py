@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
+from lcbatch.calls.batching import Batching
 from lcbatch.calls.budget import Budget, BudgetPolicy, Spend
 from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.stored import StoredLayouts
@@ -16,7 +17,7 @@ from lcbatch.events import Notice
 from lcbatch.execute.deadlines import Deadlines, RowTimeout
 from lcbatch.execute.local import LocalExecutor
 from lcbatch.execute.shutdown import Patience, Shutdown
-from lcbatch.job import SUMMARIZE, Job
+from lcbatch.job import EMBED, SUMMARIZE, Job
 from lcbatch.models.served import Served
 from lcbatch.observers import make_observer
 from lcbatch.observers.fanout import Display, Fanout
@@ -27,16 +28,19 @@ from lcbatch.ports import Chain, Emit, Sink, Source, Wait
 from lcbatch.sinks import errors_sink, open_sink
 from lcbatch.sources import open_source
 from lcbatch.sources.peek import Peeked
+from lcbatch.sources.pieces import InPieces
 from lcbatch.store.run_store import RunStore, open_store
 from lcbatch.wiring import (
     MOST_CALLS,
     Surroundings,
     Window,
+    batching_of,
     bounds_of,
     call_stack,
     govern,
     lines_of,
     model_name,
+    pieces_of,
     prepare_chain,
     wire_models,
 )
@@ -83,6 +87,7 @@ class Run:
     shutdown: Shutdown
     budget: BudgetPolicy | None
     limits: Mapping[str, RateLimits]
+    batching: Batching | None
     made: NewOutput | None
     govern: Callable[[], AbstractAsyncContextManager[None]]
     complete: bool = False
@@ -140,18 +145,52 @@ async def open_run(
         ),
         budget=around.purse.policy if around.purse else None,
         limits=around.limits,
+        batching=around.batching,
+    )
+
+
+async def open_stored(job: Job, world: World, stack: AsyncExitStack, chain: Chain) -> Run:
+    """Open a run that works on what is stored, and asks nobody: no model, no input. Raises LcbatchError."""
+    place = place_of(job, world)
+    stats = Stats()
+    fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
+    engine = Engine.of(job, fanout.emit)
+    sinks = _sinks(job, world, place)
+    place = await stack.enter_async_context(locked(place, job, world.command))
+    return Run(
+        job=job,
+        world=world,
+        place=place,
+        made=None,
+        store=await stack.enter_async_context(open_store(place.store)),
+        models=(),
+        chain=chain,
+        govern=nullcontext,
+        source=None,
+        sinks=sinks,
+        fanout=fanout,
+        stats=stats,
+        engine=engine,
+        shutdown=Shutdown(
+            engine.executor, engine.patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep
+        ),
+        budget=None,
+        limits={},
+        batching=None,
     )
 
 
 async def _surroundings(job: Job, world: World, store: RunStore, engine: Engine, emit: Emit) -> Surroundings:
+    window = Window(engine.executor.resize, bounds_of(job))
     return Surroundings(
         clock=world.clock,
         emit=emit,
-        window=Window(engine.executor.resize),
+        window=window,
         wait=engine.wait,
         within=engine.deadlines.within,
         waiting=engine.waiting,
         purse=await _purse(job, store, engine),
+        batching=batching_of(job, engine.wait, window),
         hopeful=await store.ever_succeeded(),
         most_calls=_most_calls(job, emit),
     )
@@ -184,13 +223,19 @@ def _sinks(job: Job, world: World, place: Place) -> list[Sink]:
 
 async def row_model_of(job: Job, source: Peeked | None) -> str | None:
     """The model that the rows name themselves, looked for only where the job names none."""
-    if source is None or model_name(job) is not None or job.chain.chain is not None:
+    if source is None or model_name(job) is not None or job.chain.chain is not None or job.task == EMBED:
         return None
     return await source.row_model()
 
 
 def source_of(job: Job, world: World, place: Place) -> Source:
-    """The job's input."""
+    """The job's input; documents in pieces, where the task wants them so."""
+    source, pieces = whole_source_of(job, world, place), pieces_of(job)
+    return source if pieces is None else InPieces(source, pieces, max_row_bytes=job.input.max_row_bytes)
+
+
+def whole_source_of(job: Job, world: World, place: Place) -> Source:
+    """The job's input with its documents whole."""
     documents = job.task == SUMMARIZE
     return open_source(job.inputs, job.input, documents=documents, own_outputs=place.own_files(), stdin=world.stdin)
 

@@ -16,7 +16,7 @@ from lcbatch.opening import Run
 from lcbatch.plan import Plan
 from lcbatch.ports import DocumentReader
 from lcbatch.records import Row, Usage
-from lcbatch.wiring import prepare_chain
+from lcbatch.wiring import prepare_chain, rehearsed
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ async def _estimate(run: Run, head: list[Row], read: DocumentReader) -> tuple[Ro
     """What a row like these takes; None where that cannot be told."""
     job, served = run.job, run.models[0]
     try:
-        over = prepare_chain(job, run.models)
+        over = rehearsed(prepare_chain(job, run.models))
         past = []
         if run.store.holds_rows:
             past = await asyncio.to_thread(past_of, run.store.path, Plan.identity_of(run.chain), _PAST_ROWS)

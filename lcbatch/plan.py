@@ -7,16 +7,18 @@ is touched, and taken back whole when it is refused.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from lcbatch import jsontext
+from lcbatch.chains.structured import StructuredChain
 from lcbatch.errors import ConfigError, Failure, Kind, LcbatchError, RefusedError, UsageError
 from lcbatch.events import InputRead, InputSize, Notice, RowsPlanned
 from lcbatch.job import Job, suggestion
 from lcbatch.ports import Chain, Emit, Keyed, Placed, Source, State
 from lcbatch.records import RAW_FIELD, Fields, Item, Json, Row
+from lcbatch.sinks.paths import TABLES, form_of
 from lcbatch.store.placing import Gone
 from lcbatch.store.run_store import Lineage, RunStore
 
@@ -173,6 +175,8 @@ class Plan:
         readable = [item for item in items if RAW_FIELD not in item.fields]
         for item in readable:
             _refuse_clash(item, self.job)
+            if isinstance(self.chain, StructuredChain):
+                refuse_column_clash(item.fields, self.job, self.chain.schema.names)
         lacking = next((name for item in readable if (name := self.chain.missing(_offered(item)))), None)
         if not fits and lacking is not None:
             known = {name: None for item in readable for name in _offered(item)}
@@ -218,11 +222,28 @@ def _tally(placed: Sequence[Placed]) -> RowsPlanned:
     )
 
 
+def refuse_column_clash(fields: Fields, job: Job, names: Sequence[str]) -> None:
+    """Raise UsageError where a field of the answers would be a column beside an input field of the same name."""
+    if not job.output.flatten or form_of(job.output.output, job.task) not in TABLES:
+        return
+    kept = _kept(fields, job)
+    for name in names:
+        if name in fields and name in kept:
+            raise UsageError(
+                f"the input has a field {name!r} already, and so has the --schema",
+                hint="leave the input's out with --keep, or keep the answer in one column with --no-flatten",
+            )
+
+
+def _kept(fields: Fields, job: Job) -> Collection[str]:
+    keep = job.output.keep
+    return fields if keep == "all" else {name.strip() for name in keep.split(",")}
+
+
 def _refuse_clash(item: Item, job: Job) -> None:
     if item.document is not None:
         return
-    keep = job.output.keep
-    kept = item.fields if keep == "all" else set(keep.split(","))
+    kept = _kept(item.fields, job)
     ours = {job.output.output_field: "--output-field"} | ({"meta": "--keep"} if job.output.meta else {})
     for name, flag in ours.items():
         if name in item.fields and name in kept:

@@ -182,6 +182,7 @@ class Entry:
     """What a sink is given of one row that stands in the output. `fields` and `output` are JSON text.
 
     `id` is the user's label, else a name that no other row has; `twin` tells rows of one id apart: 0 is the first of them.
+    `answer` is what the model said last to a row that failed, None where it said nothing.
     """
 
     seq: int
@@ -195,6 +196,7 @@ class Entry:
     message: str | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)
     twin: int = 0
+    answer: str | None = None
 
 
 class Name(NamedTuple):

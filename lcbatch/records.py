@@ -152,21 +152,27 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A row that was answered. `reply_key` names the stored reply whose text is `output`, so that it is kept once."""
+    """A row that was answered.
+
+    `reply_key` names the stored reply whose text is `output`, so that it is kept once; `made_of` the last reply of a row whose
+    output is something else, from which it may be parsed again.
+    """
 
     row: Row
     output: Json
     account: Account = field(default_factory=Account)
     reply_key: bytes | None = None
+    made_of: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A row that was not answered, and why."""
+    """A row that was not answered, and why. `made_of` names the last reply that it had all the same."""
 
     row: Row
     failure: Failure
     account: Account = field(default_factory=Account)
+    made_of: bytes | None = None
 
 
 Outcome: TypeAlias = Done | Failed
@@ -223,3 +229,8 @@ current_row: ContextVar[RowScope] = ContextVar("lcbatch_current_row")
 
 current_step: ContextVar[str] = ContextVar("lcbatch_current_step", default="")
 """The named part of a user's own chain that is running, "" outside of any: what the calls it makes say as Request's `step`."""
+
+keep_now: ContextVar[Callable[[Reply], None]] = ContextVar("lcbatch_keep_now")
+"""Puts the reply to the call that is being made on its way to disk: set by `stored`, for a layer that receives many replies at
+once, and that would hold the last of them while it hands out the first.
+"""

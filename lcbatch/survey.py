@@ -52,7 +52,18 @@ from lcbatch.store.past import PastReplies, fingerprint_of
 from lcbatch.store.reading import LastRun, PastRow, how_rows_ended, last_run, past_rows
 from lcbatch.store.run_store import RunStore, Spent, open_store
 from lcbatch.store.schema import connect
-from lcbatch.wiring import Ended, Line, Over, bounds_of, lines_of, model_name, prepare_chain, wire_models
+from lcbatch.wiring import (
+    Ended,
+    Line,
+    Over,
+    bounds_of,
+    lines_of,
+    model_name,
+    prepare_chain,
+    rehearsed,
+    rows_in_a_call,
+    wire_models,
+)
 from lcbatch.world import World
 
 _PAST_ROWS = 1000
@@ -111,7 +122,7 @@ async def survey_of(job: Job, world: World) -> Survey:
         models = wire_models(job, world.env, await row_model_of(job, source))
         for served in models:
             stack.push_async_callback(served.aclose)
-        over = prepare_chain(job, models)
+        over = rehearsed(prepare_chain(job, models))
         found = await _looked_at(job, world, place, source, over(_uncalled))
         if models:
             longest = models[0].model.max_output_tokens
@@ -309,6 +320,8 @@ async def _weighed(
         Pricing(found.label.partition(":")[2], model.price, model.max_output_tokens, job.model.max_output_tokens),
         scale=seen.scale(sample),
     )
+    if cost is not None:
+        cost = replace(cost, calls=cost.calls / rows_in_a_call(job, cost.prompt_tokens))
     chars = sum(characters(request) for one in sample for request in one.requests) / len(sample) * seen.scale(sample)
     if model_name(job) == EXTRACTIVE:
         method = replace(basis.method, latency="about 1 ms for 1,000 characters, on this machine")
@@ -335,7 +348,14 @@ async def _first_prompt(seen: Seen, over: Over, basis: Basis, read: DocumentRead
         return []
     one = (await measured([seen.first], over, basis.answer_tokens, read))[0]
     messages = one.requests[0].messages if one.requests else []
-    return [(str(message.get("role", "")), _shown(message.get("content"))) for message in messages]
+    return [_said(message) for message in messages]
+
+
+def _said(message: Json) -> tuple[str, str]:
+    """(role, text) of a message; what is embedded is a bare text."""
+    if isinstance(message, str):
+        return "text", message
+    return str(message.get("role", "")), _shown(message.get("content"))
 
 
 def _shown(content: Json) -> str:

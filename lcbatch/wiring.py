@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from lcbatch.calls import tracing
 from lcbatch.calls.asking import answering, invoking
+from lcbatch.calls.batching import Batching, BatchLimits
 from lcbatch.calls.breaker import BreakerPolicy
 from lcbatch.calls.budget import Budget, WorstCase, budget
 from lcbatch.calls.concurrency import MOST, START, ConcurrencyPolicy
@@ -27,12 +29,15 @@ from lcbatch.calls.waiting import Waiting
 from lcbatch.chains import Templates, load_chain, load_templates, summarizing
 from lcbatch.chains.context import DEFAULT_CONTEXT_TOKENS, Context
 from lcbatch.chains.custom import load_custom
+from lcbatch.chains.pieces import Pieces, tokens_of
+from lcbatch.chains.structured import StructuredChain
 from lcbatch.chains.summarize import MAP_REDUCE, Reading
 from lcbatch.errors import Kind, UsageError
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import sleeping
-from lcbatch.job import EXTRACTIVE, SUMMARIZE, Job
-from lcbatch.models import LoadedModel, Told
+from lcbatch.job import EMBED, EXTRACTIVE, SUMMARIZE, Job
+from lcbatch.models import LoadedModel, Told, load_model
+from lcbatch.models.embedders import MOST_INPUTS, load_embedder
 from lcbatch.models.prices import price_of
 from lcbatch.models.providers import is_loopback, longest_answer
 from lcbatch.models.quiet import QuietClients, overheard
@@ -52,41 +57,69 @@ _ROWS_PER_CALL = 2
 _FIRST_ROWS = 16
 """Rows in flight at the start, also where no call ever says that more would do: a user's own chain without a model."""
 
+_MOST_BATCHED_ROWS = 16_384
+"""Rows in flight where many go out in one request: beyond it they would only take memory, for no more throughput."""
+
 MOST_CALLS = 100_000
 """Beyond it no machine has ports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What -j says: calls in flight between `least` and `most`, beginning with `start`; the first window of rows."""
+    """What -j says: calls in flight between `least` and `most`, beginning with `start`; the first window of rows.
+
+    `batch` is how many rows go out in one call.
+    """
 
     least: int
     most: int
     start: int
+    batch: int = 1
 
     @property
     def rows(self) -> int:
         """Rows in flight at the start."""
+        if self.batch > 1:
+            return self.rows_for(self.start)
         return self.start if self.least == self.most else _FIRST_ROWS
+
+    @property
+    def answers(self) -> int:
+        """Answers of ordinary length in flight at the start: eight vectors are shorter than one of these can be."""
+        return self.rows if self.batch == 1 else -(-self.rows // 8)
+
+    def rows_for(self, calls: int) -> int:
+        """Rows in flight for so many calls: while a batch is out, the next one gathers."""
+        rows = _ROWS_PER_CALL * calls * self.batch
+        return max(_FIRST_ROWS, rows if self.batch == 1 else min(rows, max(_MOST_BATCHED_ROWS, self.batch)))
 
     def within(self, most: int) -> Bounds:
         """These, but never more than `most`."""
-        return Bounds(min(self.least, most), min(self.most, most), min(self.start, most))
+        return Bounds(min(self.least, most), min(self.most, most), min(self.start, most), self.batch)
+
+
+_AUTO = Bounds(1, MOST, START)
 
 
 class Window:
     """The executor's window of rows, which follows how many calls the providers take together."""
 
-    def __init__(self, resize: Callable[[int], None]) -> None:
+    def __init__(self, resize: Callable[[int], None], bounds: Bounds = _AUTO) -> None:
         self._resize = resize
+        self._bounds = bounds
         self._limits: dict[object, int] = {}
+
+    @property
+    def calls(self) -> int:
+        """Calls that the providers take together, as far as they have said."""
+        return sum(self._limits.values()) or self._bounds.start
 
     def of(self, who: object) -> Callable[[int], None]:
         """Takes one provider's limit on calls in flight, whenever it changes."""
 
         def changed(limit: int) -> None:
             self._limits[who] = limit
-            self._resize(max(_FIRST_ROWS, _ROWS_PER_CALL * sum(self._limits.values())))
+            self._resize(self._bounds.rows_for(self.calls))
 
         return changed
 
@@ -96,8 +129,8 @@ class Surroundings:
     """What the call stacks of a run share: time, whom to tell, how to wait, and what they count together.
 
     `hopeful` says that the provider has answered in an earlier run. `most_calls` is what this machine's open files allow,
-    whatever -j says. `purse` is None without a cap. `limits` are those of each endpoint, by model and address, as far as they
-    are known.
+    whatever -j says. `purse` is None without a cap, `batching` where each call goes out by itself. `limits` are those of each
+    endpoint, by model and address, as far as they are known.
     """
 
     clock: Clock
@@ -107,6 +140,7 @@ class Surroundings:
     within: Within
     waiting: Waiting = field(default_factory=Waiting)
     purse: Budget | None = None
+    batching: Batching | None = None
     hopeful: bool = False
     most_calls: int = MOST_CALLS
     limits: dict[str, RateLimits] = field(default_factory=dict)
@@ -114,16 +148,59 @@ class Surroundings:
 
 def bounds_of(job: Job) -> Bounds:
     """What -j says: auto, N or MIN-MAX. Raises UsageError for anything else."""
-    text = job.run.concurrency
+    text, batch = job.run.concurrency, _batch_size(job)
     if text == "auto":
         if model_name(job) == EXTRACTIVE:
             return Bounds(_EMBEDDED_CALLS, _EMBEDDED_CALLS, _EMBEDDED_CALLS)
-        return Bounds(1, MOST, START)
+        return replace(_AUTO, batch=batch)
     match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
     least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= least <= most <= MOST_CALLS:
         raise UsageError(f"-j cannot be {text!r}", hint="auto, a number of calls in flight, or a range like 4-200")
-    return Bounds(least, most, least)
+    return Bounds(least, most, least, batch)
+
+
+def _batch_size(job: Job) -> int:
+    """Rows in one request. Raises UsageError for what no provider takes."""
+    if job.task != EMBED:
+        return 1
+    if not 1 <= job.run.batch_size <= MOST_INPUTS:
+        raise UsageError(f"--batch-size cannot be {job.run.batch_size}", hint=f"a number from 1 to {MOST_INPUTS}")
+    return job.run.batch_size
+
+
+def batching_of(job: Job, wait: Wait, window: Window) -> Batching | None:
+    """What gathers the rows of an embedding job into requests; None where each row makes its own."""
+    if job.task != EMBED:
+        return None
+    run = job.run
+    # A request that is larger than the limit a minute would never be let out.
+    tokens = min(float(run.batch_tokens), run.tpm or math.inf)
+    limits = BatchLimits(_batch_size(job), tokens, run.max_batch_delay)
+    return Batching(limits, weigh=_weight, wait=wait, slots=lambda: window.calls)
+
+
+def rows_in_a_call(job: Job, row_tokens: float) -> float:
+    """How many rows of so many tokens share a request, when there are enough of them."""
+    if job.task != EMBED:
+        return 1.0
+    return max(1.0, min(float(_batch_size(job)), job.run.batch_tokens / max(1.0, row_tokens)))
+
+
+def _weight(request: Request) -> float:
+    return sum(map(tokens_of, request.messages))
+
+
+def pieces_of(job: Job) -> Pieces | None:
+    """How documents are cut, None where they are taken whole. Raises UsageError."""
+    if job.task != EMBED:
+        return None
+    tokens, overlap = job.input.chunk_tokens, job.input.chunk_overlap
+    if tokens < 1:
+        raise UsageError(f"--chunk-tokens cannot be {tokens}", hint="1 or more")
+    if 2 * overlap > tokens:
+        raise UsageError(f"--chunk-overlap {overlap} is more than half of --chunk-tokens {tokens}", hint="give less")
+    return Pieces(tokens, overlap)
 
 
 def model_name(job: Job) -> str | None:
@@ -139,8 +216,10 @@ def wire_models(job: Job, env: Mapping[str, str], row_model: str | None, told: T
     if name is None and row_model is not None:
         name = f"openai:{row_model}"
     if name is None:
-        raise UsageError("which model?", hint="name it with -m, as in -m openai:gpt-5-mini, or set LCBATCH_MODEL")
-    models = load_models(replace(job.model, model=name), env=env, connections=bounds_of(job).most, told=told)
+        known = "text-embedding-3-small" if job.task == EMBED else "gpt-5-mini"
+        raise UsageError("which model?", hint=f"name it with -m, as in -m openai:{known}, or set LCBATCH_MODEL")
+    load = load_embedder if job.task == EMBED else load_model
+    models = load_models(replace(job.model, model=name), env=env, connections=bounds_of(job).most, told=told, load=load)
     for served in models:
         _check_bounded(job, served)
     return models
@@ -174,10 +253,17 @@ def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
     Raises ConfigError, UsageError, InputMissing.
     """
     if job.chain.chain is not None:
+        if job.chain.schema is not None:
+            raise UsageError(
+                "--schema is for lcbatch's own chains, and --chain brings its own",
+                hint="let the chain itself ask for structured output",
+            )
         own = load_custom(job.chain, job.input.key)
         return lambda call, layouts=None: own  # noqa: ARG005 - it calls its models itself
     model = models[0].model
     templates = load_templates(job.chain)
+    if model.takes_document_alone and templates.schema is not None:
+        raise UsageError(f"{model.label} knows no --schema", hint="name a model that writes with -m")
     if job.task == SUMMARIZE:
         return _summarizing(job, models, templates)
     return lambda call, layouts=None: load_chain(  # noqa: ARG005 - one call a row: nothing is cut
@@ -189,6 +275,16 @@ def prepare_chain(job: Job, models: Sequence[Served]) -> Over:
         document_alone=model.takes_document_alone,
         row_models=job.model.model is None,
     )
+
+
+def rehearsed(over: Over) -> Over:
+    """The same chain for answers that are made up: it asks once, and does not ask for a better one."""
+
+    def chain_over(call: Call, layouts: Layouts | None = None) -> Chain:
+        chain = over(call, layouts)
+        return chain.rehearsed() if isinstance(chain, StructuredChain) else chain
+
+    return chain_over
 
 
 def _summarizing(job: Job, models: Sequence[Served], templates: Templates) -> Over:
@@ -306,13 +402,17 @@ def lines_of(models: Sequence[Served]) -> list[Line]:
 
 
 def _ask(model: LoadedModel) -> Ask:
-    """Through LangChain, or past it where that comes to the same."""
+    """Through LangChain, or past it where that comes to the same; what asks for an object does so in the model's own way."""
+    if model.ask is not None:
+        return model.ask
     way = invoking(model.chat)
-    return way if model.shortcut is None else model.shortcut(way)
+    if model.shortcut is not None:
+        way = model.shortcut(way)
+    return way if model.shape is None else model.shape(way)
 
 
 def call_stack(job: Job, lines: Sequence[Line], replies: Replies, around: Surroundings) -> Call:
-    """stored · fallback( retry · provider( budget · direct ) ), read from the outside in.
+    """stored · batch( fallback( retry · provider( budget · direct ) ) ), read from the outside in.
 
     `provider` is concurrency, rate, pause and breaker in one queue: a call that waits for one of them must not go out into what
     another holds back, and one that meets an outage must find another endpoint. Retry stands outside, so that no slot is held
@@ -322,7 +422,8 @@ def call_stack(job: Job, lines: Sequence[Line], replies: Replies, around: Surrou
         (line.label, _patient(job, _provider(job, line, around, hands_on=line is not lines[-1]), around))
         for line in lines
     ]
-    return stored(replies)(fallback(again, around.emit))
+    call = fallback(again, around.emit)
+    return stored(replies)(call if around.batching is None else around.batching.over(call))
 
 
 def _patient(job: Job, provider: Provider, around: Surroundings) -> Call:

@@ -32,13 +32,14 @@ def make_work(
             async with bound():
                 output = await chain(fields)
         except CallFailed as error:
-            return Failed(row, error.failure, _account(scope, clock, failed_attempts=error.attempts))
+            return Failed(row, error.failure, _account(scope, clock, failed_attempts=error.attempts), _last(scope))
         except (asyncio.CancelledError, SystemExit) as error:
             if _is_ours(error, scope):
                 raise
-            return Failed(row, Failure(Kind.CHAIN, f"the chain ended itself by {error!r}"), _account(scope, clock))
+            ended = Failure(Kind.CHAIN, f"the chain ended itself by {error!r}")
+            return Failed(row, ended, _account(scope, clock), _last(scope))
         except Exception as error:  # noqa: BLE001 - a chain's own exception, whatever it is, is this row's failure
-            return Failed(row, _chain_failure(error), _account(scope, clock))
+            return Failed(row, _chain_failure(error), _account(scope, clock), _last(scope))
         return _done(row, output, scope, clock)
 
     async def work(row: Row) -> Outcome:
@@ -68,8 +69,12 @@ async def _text(row: Row, read: DocumentReader) -> str:
 def _done(row: Row, output: object, scope: RowScope, clock: Clock) -> Done:
     """An output that is the last reply's own text points to it, so that it is stored once."""
     own = scope.last_reply is not None and scope.account.calls == 1 and scope.last_reply[1] == output
-    key = scope.last_reply[0] if own and scope.last_reply is not None else None
-    return Done(row, output, _account(scope, clock), key)
+    account, key = _account(scope, clock), _last(scope)
+    return Done(row, output, account, reply_key=key) if own else Done(row, output, account, made_of=key)
+
+
+def _last(scope: RowScope) -> bytes | None:
+    return scope.last_reply[0] if scope.last_reply is not None else None
 
 
 def _account(scope: RowScope, clock: Clock, *, failed_attempts: int = 0) -> Account:

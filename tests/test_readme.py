@@ -312,14 +312,17 @@ def answers_in(path: Path) -> list[Any]:
     if path.is_dir():
         return [file.read_text(encoding="utf-8").strip() for file in sorted(path.iterdir())]
     if path.suffix == ".jsonl":
-        return [json.loads(line)["output"] for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [row.get("output") or row.get("embedding") for row in rows]
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
-            return [row.get("output") or row.get("sentiment") or row.get("words") for row in csv.DictReader(file)]
+            names = ("output", "sentiment", "words", "embedding")
+            return [next(filter(None, map(row.get, names)), None) for row in csv.DictReader(file)]
     if path.suffix == ".parquet":
         pyarrow = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
-        rows: list[Any] = pyarrow.read_table(path).column("output").to_pylist()
-        return rows
+        table = pyarrow.read_table(path)
+        answers: list[Any] = table.column("output" if "output" in table.column_names else "embedding").to_pylist()
+        return answers
     raise AssertionError(f"{path.name}: what is this?")
 
 

@@ -22,6 +22,9 @@ from lcbatch.records import Reply, Request, Usage
 _TOKENS_PER_MESSAGE = 16
 """What chat templates put around a message: 3 or 4 tokens with OpenAI's, up to about ten with others."""
 
+_TOKENS_PER_TEXT = 2
+"""What embedding models put around a text: a mark at its beginning and one at its end, with those that do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spend:
@@ -132,7 +135,8 @@ def _unbounded(what: str, option: str) -> CallFailed:
 
 def _most_prompt_tokens(request: Request) -> int:
     sent = [request.messages, {name: value for name, value in request.params.items() if name in _SENT}]
-    return len(jsontext.dumps(sent).encode()) + _TOKENS_PER_MESSAGE * (1 + len(request.messages))
+    around = sum(_TOKENS_PER_TEXT if isinstance(one, str) else _TOKENS_PER_MESSAGE for one in request.messages)
+    return len(jsontext.dumps(sent).encode()) + _TOKENS_PER_MESSAGE + around
 
 
 _SENT = frozenset({"tools", "functions", "response_format", "tool_choice"})

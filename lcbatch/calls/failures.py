@@ -88,6 +88,9 @@ _CLIENTS = frozenset(
         *("httpx", "httpx2", "httpcore", "httpcore2", "aiohttp"),
     }
 )
+_AIOHTTP_PARSER = "aiohttp.http_exceptions"
+"""Its errors have a `code`, 400 for a body that ends too early: that is its opinion of the answer, and no provider's status."""
+
 _MESSAGE_CHARS = 2000
 _MOST_CAUSES = 50
 
@@ -140,6 +143,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _http_facts(causes: list[BaseException]) -> tuple[int | None, Any, Mapping[str, Any]]:
     """(status, the error object in the body, headers) of the first exception that carries any of them."""
     for error in causes:
+        if type(error).__module__ == _AIOHTTP_PARSER:
+            continue
         response = getattr(error, "response", None)
         body = _body(error)
         for value in (*(getattr(error, name, None) for name in ("status_code", "code", "status")), _status(response)):

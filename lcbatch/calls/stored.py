@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lcbatch import jsontext
 from lcbatch.ports import Call, Layer, Replies
-from lcbatch.records import Json, Reply, Request, current_row
+from lcbatch.records import Json, Reply, Request, Row, current_row, keep_now
 
 
 def stored(replies: Replies) -> Layer:
@@ -29,24 +29,48 @@ def stored(replies: Replies) -> Layer:
                     scope.charge(shared_reply, None)
                 return shared_reply
             key = jsontext.digest(scope.row.key, *of_request)
-            reply, shared = replies.reply(scope.row, key), False
+            keep = _Keep(replies, scope.row, key, jsontext.digest(*of_request) if request.shared else None)
+            reply = replies.reply(scope.row, key)
             if reply is None:
                 scope.calls_out += 1
+                token = keep_now.set(keep)
                 try:
                     reply = await inner(request)
-                    shared = request.shared and bool(reply.text)
-                    if shared:
-                        replies.keep_shared(scope.row, jsontext.digest(*of_request), reply)
-                    else:
-                        replies.keep_reply(scope.row, key, reply)
+                    keep(reply)
                 finally:
+                    keep_now.reset(token)
                     scope.call_ended()
-            scope.charge(reply, None if shared else key)
+            scope.charge(reply, None if keep.shared else key)
             return reply
 
         return call
 
     return wrap
+
+
+class _Keep:
+    """Keeps one call's reply, once: as the row's own, or under `shared_key` for whatever row asks the same.
+
+    A reply without text stays the row's own, so that a retry asks anew. `shared` says that it was kept for others.
+    """
+
+    def __init__(self, replies: Replies, row: Row, key: bytes, shared_key: bytes | None) -> None:
+        self._replies = replies
+        self._row = row
+        self._key = key
+        self._shared_key = shared_key
+        self._kept = False
+        self.shared = False
+
+    def __call__(self, reply: Reply) -> None:
+        if self._kept:
+            return
+        self._kept = True
+        if self._shared_key is not None and reply.text:
+            self.shared = True
+            self._replies.keep_shared(self._row, self._shared_key, reply)
+        else:
+            self._replies.keep_reply(self._row, self._key, reply)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,24 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lcbatch.chains.embed import EmbedChain
 from lcbatch.chains.prompt import PromptChain, RequestChain
+from lcbatch.chains.schemas import AnswerSchema, load_schema
+from lcbatch.chains.structured import StructuredChain
 from lcbatch.chains.summarize import Reading, SummarizeChain
 from lcbatch.chains.template import Template, parse_template
 from lcbatch.chains.wording import Wording
 from lcbatch.errors import ConfigError, InputMissing, UsageError
-from lcbatch.job import SUMMARIZE, ChainOptions
+from lcbatch.job import EMBED, SUMMARIZE, ChainOptions
 from lcbatch.ports import Call, Chain
 from lcbatch.records import Json
 
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """The user's own templates, read and parsed."""
+    """The user's own templates, and the schema of the answers, read and parsed."""
 
     prompt: Template | None
     system: Template | None
     map_prompt: Template | None = None
     reduce_prompt: Template | None = None
+    schema: AnswerSchema | None = None
 
     @property
     def any_own(self) -> bool:
@@ -32,16 +36,25 @@ class Templates:
 
 
 def load_templates(options: ChainOptions) -> Templates:
-    """Read what -p, --system and the like give.
+    """Read what -p, --system, --schema and the like give.
 
-    Raises InputMissing for a file that is not there, ConfigError for a prompt of parts that has no place for the part.
+    Raises InputMissing for a file that is not there, ConfigError for a prompt of parts that has no place for the part, and both
+    ConfigError and UsageError for a schema.
     """
     return Templates(
         _template(options.prompt),
         _template(options.system),
         _of_parts(options.map_prompt, "--map-prompt", "the part"),
         _of_parts(options.reduce_prompt, "--reduce-prompt", "the answers to the parts"),
+        schema_of(options),
     )
+
+
+def schema_of(options: ChainOptions) -> AnswerSchema | None:
+    """The schema that --schema gives, None without one. Raises UsageError, ConfigError, InputMissing."""
+    if options.schema is None:
+        return None
+    return load_schema(options.schema, app_dir=options.app_dir, version=options.chain_version)
 
 
 def load_chain(
@@ -58,9 +71,16 @@ def load_chain(
     prompt, system = templates.prompt, templates.system
     if task == SUMMARIZE:
         return summarizing(options, templates, call, Reading(alone=document_alone), model_identity)
+    if task == EMBED:
+        return EmbedChain(call, prompt, model_identity)
+    asking: PromptChain | RequestChain
     if prompt is None:
-        return RequestChain(call, system, model_identity, row_models)
-    return PromptChain(call, prompt, system, model_identity)
+        asking = RequestChain(call, system, model_identity, row_models)
+    else:
+        asking = PromptChain(call, prompt, system, model_identity)
+    if templates.schema is None:
+        return asking
+    return StructuredChain(asking, call, templates.schema, options.parse_retries)
 
 
 def summarizing(

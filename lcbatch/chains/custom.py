@@ -6,22 +6,18 @@ Imported from installed packages, from the named file and from `--app-dir` only;
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from lcbatch import jsontext
+from lcbatch.chains.imports import attribute_of, file_digest, import_module
 from lcbatch.chains.inputs import NOTHING, Needs, of_function
 from lcbatch.chains.output import to_json
 from lcbatch.errors import ConfigError, UsageError
-from lcbatch.job import ChainOptions, suggestion
+from lcbatch.job import ChainOptions
 from lcbatch.records import Fields, Json
 
 if TYPE_CHECKING:
@@ -65,11 +61,11 @@ def load_custom(options: ChainOptions, key: str | None) -> CustomChain:
             f"--chain {options.chain!r} names no attribute",
             hint="write it like package.module:chain or ./file.py:chain",
         )
-    module = _import(module_name, options.app_dir)
-    target = _attribute(module, attribute, options.chain)
+    module = import_module(module_name, options.app_dir, option="--chain")
+    target = attribute_of(module, attribute, said=f"--chain {options.chain}")
     arguments = _arguments(options.chain_arg)
     runnable = _built(target, arguments, options.chain)
-    version = options.chain_version or _file_digest(module)
+    version = options.chain_version or file_digest(module)
     identity = {"chain": options.chain, "arguments": arguments, "version": version}
     uses = frozenset(name.strip() for name in (key or "").split(",")) - {""}
     if _is_runnable(runnable):
@@ -78,77 +74,6 @@ def load_custom(options: ChainOptions, key: str | None) -> CustomChain:
         )
     needs = NOTHING if hasattr(runnable, "ainvoke") else of_function(runnable)
     return CustomChain(_as_async(runnable), uses or None, identity, needs=needs)
-
-
-def _import(name: str, app_dir: str | None) -> ModuleType:
-    if app_dir is not None:
-        _add_app_dir(app_dir)
-    path = Path(name)
-    is_file = path.suffix == ".py" or "/" in name
-    try:
-        with _working_directory_unsearched():
-            return _import_file(path) if is_file else importlib.import_module(name)
-    except ConfigError:
-        raise
-    except ModuleNotFoundError as error:
-        lacks = error.name or ""
-        if not is_file and (name == lacks or name.startswith(f"{lacks}.")):
-            hint = "name the file (./chains.py:attr), or its folder with --app-dir"
-            raise ConfigError(f"--chain: there is no module {name!r}", hint=hint) from error
-        raise ConfigError(
-            f"--chain {name}: it imports {lacks}, which is not installed",
-            hint=f"pip install {lacks.partition('.')[0]}, or name the folder that holds it with --app-dir",
-        ) from error
-    except Exception as error:
-        raise ConfigError(
-            f"--chain {name}: importing it failed: {type(error).__name__}: {error}",
-            hint="mend that; python -c 'import ...' shows where it is",
-        ) from error
-
-
-def _add_app_dir(folder: str) -> None:
-    if not Path(folder).is_dir():
-        raise ConfigError(f"--app-dir: there is no folder {folder!r}", hint="name the folder that holds your module")
-    if folder not in sys.path:
-        sys.path.append(folder)
-
-
-@contextmanager
-def _working_directory_unsearched() -> Iterator[None]:
-    """`python -m lcbatch` puts the working directory first on sys.path: whatever lies there would be run unasked."""
-    first = sys.path[0] if sys.path else None
-    if first is None or Path(first).resolve() != Path.cwd():
-        yield
-        return
-    sys.path.remove(first)
-    try:
-        yield
-    finally:
-        sys.path.insert(0, first)
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ConfigError(f"--chain: there is no file {str(path)!r}", hint="write it like ./chains.py:attr")
-    name = f"lcbatch_chain_{path.stem}"  # a file named like a package that others import must not stand for it
-    if path.suffix != ".py":
-        raise ConfigError(f"--chain: {str(path)!r} is no Python file", hint="its name has to end in .py")
-    module = ModuleType(name)
-    module.__file__ = str(path)
-    sys.modules[name] = module
-    # Not through an import loader: its bytecode cache tells files apart by second and size, and would run an edit's forerunner.
-    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 - running it is what was asked for
-    return module
-
-
-def _attribute(module: ModuleType, name: str, chain: str) -> Any:
-    found: Any = module
-    for part in name.split("."):
-        if not hasattr(found, part):
-            known = {attribute: None for attribute in dir(found) if not attribute.startswith("_")}
-            raise ConfigError(f"--chain {chain}: there is no {part!r} in it", hint=suggestion(part, known))
-        found = getattr(found, part)
-    return found
 
 
 def _arguments(texts: tuple[str, ...]) -> dict[str, Json]:
@@ -267,11 +192,3 @@ def _in_thread(function: Callable[[Any], Any], value: Any) -> Any:
         return function(value)
     except StopIteration as error:
         raise RuntimeError("the chain raised StopIteration") from error
-
-
-def _file_digest(module: ModuleType) -> str:
-    path = getattr(module, "__file__", None)
-    try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest() if path else ""
-    except OSError:  # out of a zip file: what is in there changes with the package
-        return ""

@@ -44,8 +44,12 @@ class PromptChain:
             messages.insert(0, {"role": "system", "content": self.system.render(fields)})
         return messages
 
+    def request(self, fields: Fields) -> Request:
+        """The one call for a row."""
+        return Request(self.render(fields))
+
     async def __call__(self, fields: Fields) -> Json:
-        return answer_text(await self.call(Request(self.render(fields))))
+        return answer_text(await self.call(self.request(fields)))
 
 
 _REQUEST_FIELDS = ("body", "messages", "prompt")
@@ -79,7 +83,8 @@ class RequestChain:
             return "prompt"  # a `body` that is no object is a column of that name, and no Batch request
         return self.system.missing(fields) if self.system else None
 
-    async def __call__(self, fields: Fields) -> Json:
+    def request(self, fields: Fields) -> Request:
+        """The one call for a row. Raises CallFailed for a row that is no request."""
         body = fields.get("body")
         messages = body.get("messages") if isinstance(body, dict) else fields.get("messages")
         if not messages and isinstance(fields.get("prompt"), str):
@@ -88,7 +93,10 @@ class RequestChain:
             raise CallFailed(Failure(Kind.BAD_ROW, "`messages` is no list of messages with a role and a content"))
         if self.system is not None:
             messages = [{"role": "system", "content": self.system.render(fields)}, *messages]
-        return answer_text(await self.call(Request(messages, self._parameters(body))))
+        return Request(messages, self._parameters(body))
+
+    async def __call__(self, fields: Fields) -> Json:
+        return answer_text(await self.call(self.request(fields)))
 
     def _parameters(self, body: Json) -> Mapping[str, Json]:
         if not isinstance(body, dict):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lcbatch.cli import doctor, export, retry, run, simulate, status, stop
+from lcbatch.cli import doctor, export, reparse, retry, run, simulate, status, stop
 
 app = typer.Typer(
     name="lcbatch",
@@ -36,8 +36,10 @@ def _root(
 
 app.command("run")(run.run)
 app.command("summarize")(run.summarize)
+app.command("embed")(run.embed)
 app.command("status")(status.status)
 app.command("retry")(retry.retry)
+app.command("reparse")(reparse.reparse)
 app.command("export")(export.export)
 app.command("stop")(stop.stop)
 app.command(

@@ -14,7 +14,7 @@ from typing import Any
 from lcbatch.cli.found import Origin, Out, origin_of, reading, store_of
 from lcbatch.cli.options import job_options
 from lcbatch.errors import CannotCreateOutput, UsageError
-from lcbatch.job import RUN, Job, declared_options
+from lcbatch.job import EMBED, RUN, Job, declared_options
 from lcbatch.records import Json
 from lcbatch.sinks import Projector, open_sink
 from lcbatch.sinks.paths import REPLACED_WHOLE, form_of, is_special, is_stdout
@@ -44,7 +44,9 @@ async def _export(connection: sqlite3.Connection, given: dict[str, Any], store: 
     kept = {name: value for name, value in origin.options.items() if name in _OPTIONS - {"output", "store"}}
     job = Job.of(task=origin.task, **{**kept, **given})
     world = process_world(sys.argv[1:])
-    sink = open_sink(job.output, task=RUN, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)
+    # No folder is made of a name without a suffix, as `summarize` would.
+    task = EMBED if job.task == EMBED else RUN
+    sink = open_sink(job.output, task=task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)
     standing = _Standing(connection, generation(connection))
     if "output" in given and _is_replaced(given["output"]):
         sink.rebuild(StandingRows(standing, sink.view))

@@ -9,7 +9,7 @@ import typer
 from lcbatch.cli.found import Origin, Out, Store, names_store, origin_of, reading, store_of
 from lcbatch.cli.options import job_options
 from lcbatch.errors import Kind, UsageError
-from lcbatch.job import RUN, Job, declared_options
+from lcbatch.job import EMBED, RUN, Job, declared_options
 from lcbatch.records import Json
 from lcbatch.store.reading import row_model
 
@@ -35,7 +35,7 @@ _OPTIONS = (
     }
 )
 
-_INHERITED = (
+INHERITED = (
     frozenset(spec.name for group, spec in declared_options() if group in {"input", "chain", "model", "output"})
     | _PACE_AND_MONEY
 ) - {"output", "store"}
@@ -68,6 +68,10 @@ def retry_of(out: str, store: str | None, kinds: frozenset[Kind] | None, given: 
     path = store_of(out, store)
     with reading(path) as connection:
         origin, named = origin_of(connection, path), row_model(connection)
+    if origin.task == EMBED and given.get("model") not in {None, origin.options.get("model")}:
+        raise UsageError(
+            "vectors of two models lie in different spaces", hint="embed all rows with it, to another output"
+        )
     output = origin.output(path) if names_store(out) else out
     options = {**_inherited(origin, given), **given, "output": output, "store": str(path)}
     job = Job.of(*origin.inputs, task=origin.task, **options)
@@ -78,7 +82,7 @@ def retry_of(out: str, store: str | None, kinds: frozenset[Kind] | None, given: 
 
 def _inherited(origin: Origin, given: dict[str, Any]) -> dict[str, Json]:
     """The options of the original run that count for its retry too; an address or a price only for the model it is of."""
-    options = {name: value for name, value in origin.options.items() if name in _INHERITED}
+    options = {name: value for name, value in origin.options.items() if name in INHERITED}
     if "errors" in options:
         options["errors"] = str(origin.path(options["errors"]))
     model, before = given.get("model"), options.get("model")

@@ -1,4 +1,4 @@
-"""`lcbatch run` and `lcbatch summarize`."""
+"""`lcbatch run`, `lcbatch summarize` and `lcbatch embed`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from lcbatch.cli.config import config_options
 from lcbatch.cli.options import job_options
-from lcbatch.job import RUN, SUMMARIZE, Job
+from lcbatch.job import EMBED, RUN, SUMMARIZE, Job
 
 Inputs = Annotated[
     list[str] | None,
@@ -39,6 +39,12 @@ def run(context: typer.Context, given: dict[str, Any], inputs: Inputs = None, co
 def summarize(context: typer.Context, given: dict[str, Any], inputs: Inputs = None, config: Config = None) -> int:
     """Documents in, summaries out. Without -m by the embedded model, which needs no key and no network."""
     return _start(context, SUMMARIZE, inputs, config, given)
+
+
+@job_options(EMBED)
+def embed(context: typer.Context, given: dict[str, Any], inputs: Inputs = None, config: Config = None) -> int:
+    """Rows in, vectors out; documents give a vector for each piece. Many rows go out in one request."""
+    return _start(context, EMBED, inputs, config, given)
 
 
 def _start(

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import traceback
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,10 +32,19 @@ def start(job: Job, retry: Retry | None = None) -> int:
     """
     raise_limit()
     world = process_world(sys.argv[1:])
-    try:
-        if job.run.dry_run:
+    if job.run.dry_run:
+        try:
             return _rehearse(job, world)
-        report = _in_loop(run_job(job, world, retry))
+        except AlreadyRunning as error:
+            say_error(error)
+            return 0
+    return carry_out(job, world, lambda: run_job(job, world, retry))
+
+
+def carry_out(job: Job, world: World, work: Callable[[], Coroutine[Any, Any, Report]]) -> int:
+    """Do a job's work to its end, and say how it ended; the exit code."""
+    try:
+        report = _in_loop(work())
     except AlreadyRunning as error:
         say_error(error)
         return 0

@@ -20,14 +20,15 @@ Told: TypeAlias = Callable[[str], None] | None
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A chat model, ready to be called.
+    """A model, ready to be called.
 
     `identity` is what decides its answers (never a key, a URL or a version); `local` says that it runs on this machine and
     costs nothing; `takes_document_alone` that it wants the bare document, with words, language and focus as arguments.
     `listen` takes who wants the headers of every response, None where they cannot be had. `max_output_tokens` bounds an answer
     (None: nothing does, as far as is known). `shortcut` wraps LangChain's way to the model in a shorter one for what is plain,
-    where there is such a way. `chat` gives LangChain's model, and may load it for that. `max_input_tokens` is its context, where
-    that is known.
+    where there is such a way. `shape` wraps it for requests for an object, which come in OpenAI's words, where this model is
+    asked otherwise. `chat` gives LangChain's model, and may load it for that; an embedding model has none, and is asked by `ask`.
+    `max_input_tokens` is the model's context, where that is known.
     """
 
     chat: Callable[[], BaseChatModel]
@@ -40,6 +41,8 @@ class LoadedModel:
     listen: Callable[[Callable[[Mapping[str, str]], None]], None] | None = None
     max_output_tokens: int | None = None
     shortcut: Callable[[Ask], Ask] | None = None
+    ask: Ask | None = None
+    shape: Callable[[Ask], Ask] | None = None
     max_input_tokens: int | None = None
 
 

@@ -22,11 +22,12 @@ class Lane:
     """Plain requests over one wire, all others through the chat model over the same wire. `build` makes that model.
 
     Plain means text by the system, the user and the assistant, answered by text. `longest`: tokens that an answer can have;
-    `context`: those that the model takes in.
+    `context`: those that the model takes in; `objects`: the way in which it is asked for one.
     """
 
     def __init__(self, outline: Outline, build: Callable[[], FastChatOpenAI], wire: Wire) -> None:
         self.longest = outline.longest
+        self.objects = outline.objects
         self.context = outline.context
         self._frame = outline.frame
         self._build = build

@@ -23,7 +23,7 @@ _AUTHORIZATION = "Authorization"
 _MADE_BY = {
     "langchain_openai": ("chat_models/base.py", "data/_profiles.py"),
     "openai": ("_version.py", "_base_client.py"),
-    "lcbatch": ("models/outline.py", "models/plain.py", "models/openai.py"),
+    "lcbatch": ("models/outline.py", "models/plain.py", "models/openai.py", "models/shaping.py"),
 }
 """The files that decide an outline. That of a package that was exchanged has another time."""
 
@@ -32,14 +32,15 @@ _MADE_BY = {
 class Outline:
     """All that a plain request to one model needs: where it goes, its headers, its body's frame.
 
-    `headers` hold the key, which no text of an outline does. `longest` is the most tokens an answer can have, `context` the most
-    that the model takes in; None where that is not known.
+    `headers` hold the key, which no text of an outline does. `longest` is the most tokens an answer can have, None where that is
+    not known, `context` the most that the model takes in. `objects` is the way in which it is asked for an object.
     """
 
     address: str
     headers: Mapping[str, str]
     frame: Frame
     longest: int | None
+    objects: str = "native"
     context: int | None = None
 
     def text(self, key: str) -> str | None:
@@ -52,6 +53,7 @@ class Outline:
                 "address": self.address,
                 "headers": headers,
                 "longest": self.longest,
+                "objects": self.objects,
                 "context": self.context,
                 "head": self.frame.head.decode(),
                 "frame_headers": dict(self.frame.headers),
@@ -70,7 +72,7 @@ class Outline:
             one is None or isinstance(one, int) for one in (longest, context)
         ):
             raise TypeError("no outline")
-        return cls(found["address"], _texts(found["headers"]), frame, longest, context)
+        return cls(found["address"], _texts(found["headers"]), frame, longest, str(found["objects"]), context)
 
     def with_key(self, key: str) -> Outline:
         """The same, ready to be used."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
 
 _PLAIN_KEYS = {"role", "content"}
+_IN_THE_BODY = {"response_format"}
+"""Parameters that LangChain puts into the body as they are."""
 _BODYS_OWN = ("id", "model", "choices", "object", "created", "usage")
 
 
@@ -53,7 +55,9 @@ class Frame:
     def body(self, request: Request) -> bytes | None:
         """The whole body, None for a request that is not plain."""
         roles = self.roles
-        if roles is None or request.params or request.native is not None:
+        if roles is None or request.native is not None or request.params.keys() - _IN_THE_BODY:
+            return None
+        if request.params and b'"response_format":' in self.head:
             return None
         messages = []
         for message in request.messages:
@@ -62,9 +66,10 @@ class Frame:
             messages.append({"role": roles[message["role"]], "content": message["content"]})
         try:
             said = orjson.dumps(messages)
+            form = b"," + orjson.dumps(request.params)[1:-1] if request.params else b""
         except orjson.JSONEncodeError:  # a lone surrogate
             return None
-        return b'%b%b"messages":%b}' % (self.head, b"," if len(self.head) > 1 else b"", said)
+        return b'%b%b"messages":%b%b}' % (self.head, b"," if len(self.head) > 1 else b"", said, form)
 
 
 def _content(message: Any) -> Any:

@@ -6,7 +6,7 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -18,12 +18,13 @@ from lcbatch.models import LoadedModel, Told, identity_of, nothing_to_close
 from lcbatch.models.lane import Lane
 from lcbatch.models.outline import Memory, memory_of
 from lcbatch.models.prices import known_by, price_of
+from lcbatch.models.shaping import as_openai_does, best_way, by_langchain
 from lcbatch.models.wire import Wire
 
 if TYPE_CHECKING:
     from lcbatch.models.openai import FastChatOpenAI
 
-_NO_KEY = "none-needed"
+NO_KEY = "none-needed"
 """Stands where a local server wants no key; the client refuses an empty one."""
 
 _KEY_VARIABLES = {
@@ -45,19 +46,13 @@ def provider_model(
 ) -> LoadedModel:
     """Build the model. Raises ConfigError (78) with what to install or to set; UsageError for a malformed option."""
     assert options.model is not None
-    provider, name = _provider_and_name(options.model)
-    base_url = options.base_url or _url_from(env, provider)
-    local = _is_local(base_url, provider, env)
-    key = _key(options, provider, env, local=local)
-    if base_url is not None:
-        _refuse_open_wire(base_url, has_key=key not in {None, _NO_KEY}, insecure_http=options.insecure_http)
-    arguments = _arguments(options)
+    at = address_of(options, env)
+    provider, name, base_url, key, local = at.provider, at.name, at.base_url, at.key, at.local
+    arguments = arguments_of(options)
     loaded = partial(
         LoadedModel,
         label=options.model,
-        identity=identity_of(
-            options.model, {name: value for name, value in arguments.items() if name not in _NOT_THE_ANSWERS}
-        ),
+        identity=identity_of(options.model, deciding(arguments)),
         price=known_by(name, price_of(provider, local=local, given=options.price)),
         local=local,
         takes_document_alone=False,
@@ -70,9 +65,10 @@ def provider_model(
             chat=lambda: chat,
             aclose=nothing_to_close,
             max_output_tokens=longest_answer(chat),
+            shape=by_langchain(chat, options.schema_method),
             max_input_tokens=_context_of(chat),
         )
-    setup = {"model": name, "base_url": base_url, "key": key or _NO_KEY, "connections": connections, "told": told}
+    setup = {"model": name, "base_url": base_url, "key": key or NO_KEY, "connections": connections, "told": told}
     # Arguments may hold secrets, which must not get into a file.
     lane = _lane(setup, arguments, None if options.model_arg else memory_of(env))
     return loaded(
@@ -82,6 +78,7 @@ def provider_model(
         max_output_tokens=lane.longest,
         max_input_tokens=lane.context,
         shortcut=None if _is_traced(env) else lane.shortcut,
+        shape=as_openai_does(lane.objects if options.schema_method == "auto" else options.schema_method),
     )
 
 
@@ -92,10 +89,38 @@ def _lane(setup: Mapping[str, Any], arguments: Mapping[str, Any], memory: Memory
     outline = memory.recall(known, setup["key"]) if memory is not None else None
     if outline is None:
         chat = build()
-        outline, build = replace(chat.outline(longest_answer(chat)), context=_context_of(chat)), lambda: chat
+        outline, build = replace(chat.outline(longest_answer(chat)), objects=best_way(chat)), lambda: chat
         if memory is not None:
             memory.keep(known, setup["key"], outline)
     return Lane(outline, build, Wire(outline.address, outline.headers, connections=setup["connections"]))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Address:
+    """Which model, and where it is: `key` is None for providers that want none, or find theirs by themselves."""
+
+    provider: str
+    name: str
+    base_url: str | None
+    key: str | None
+    local: bool
+
+
+def address_of(options: ModelOptions, env: Mapping[str, str]) -> Address:
+    """Where the options and the environment say that the model is. Raises ConfigError, naming what to set."""
+    assert options.model is not None
+    provider, name = _provider_and_name(options.model)
+    base_url = options.base_url or _url_from(env, provider)
+    local = _is_local(base_url, provider, env)
+    key = _key(options, provider, env, local=local)
+    if base_url is not None:
+        _refuse_open_wire(base_url, has_key=key not in {None, NO_KEY}, insecure_http=options.insecure_http)
+    return Address(provider, name, base_url, key, local)
+
+
+def deciding(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a model's arguments that decide its answers."""
+    return {name: value for name, value in arguments.items() if name not in _NOT_THE_ANSWERS}
 
 
 def _is_traced(env: Mapping[str, str]) -> bool:
@@ -164,21 +189,27 @@ def _by_langchain(provider: str, name: str, base_url: str | None, key: str | Non
     given |= {"api_key": key} if key else {}
     try:
         return init_chat_model(name, model_provider=provider, **given)
-    except ImportError as error:
+    except Exception as error:  # each integration has exceptions of its own for settings that it dislikes
+        raise cannot_be_set_up(provider, name, error) from error
+
+
+def cannot_be_set_up(provider: str, name: str, error: Exception) -> ConfigError:
+    """What LangChain's factories say of a provider that they do not know, or that lacks its package, or of its settings."""
+    if isinstance(error, ImportError):
         package = re.search(r"pip install (?:-U )?([\w-]+)", str(error))
         if package is None:
-            raise ConfigError(f"{provider}: {error}", hint="look at what is installed with it") from error
-        raise ConfigError(f"{provider}: needs its LangChain package", hint=f"pip install {package[1]}") from error
-    except Exception as error:  # each integration has exceptions of its own for settings that it dislikes
-        known = re.search(r"Supported model providers are: (.+)", str(error))
-        if known is None:
-            raise ConfigError(f"{provider}:{name} cannot be set up: {error}", hint="look at -m, --model-arg") from error
-        near = difflib.get_close_matches(provider, known[1].split(", "), n=1)
-        hint = f"did you mean {near[0]}:{name}?" if near else f"one of {known[1]}"
-        raise ConfigError(f"there is no provider {provider!r} here", hint=hint) from error
+            return ConfigError(f"{provider}: {error}", hint="look at what is installed with it")
+        return ConfigError(f"{provider}: needs its LangChain package", hint=f"pip install {package[1]}")
+    listed = re.search(r"Supported model providers are: (.+)", str(error))
+    known = listed[1].split(", ") if listed else re.findall(r"^ +- (\w+):", str(error), re.MULTILINE)
+    if not known:
+        return ConfigError(f"{provider}:{name} cannot be set up: {error}", hint="look at -m, --model-arg")
+    near = difflib.get_close_matches(provider, known, n=1)
+    hint = f"did you mean {near[0]}:{name}?" if near else f"one of {', '.join(known)}"
+    return ConfigError(f"there is no provider {provider!r} here", hint=hint)
 
 
-def _arguments(options: ModelOptions) -> dict[str, Any]:
+def arguments_of(options: ModelOptions) -> dict[str, Any]:
     """Model arguments that decide the answers, by LangChain's names."""
     named = {
         "temperature": options.temperature,
@@ -208,7 +239,7 @@ def _key(options: ModelOptions, provider: str, env: Mapping[str, str], *, local:
     if key or variable is None:
         return key
     if local:
-        return _NO_KEY
+        return NO_KEY
     raise ConfigError(
         f"{options.model} needs a key, and {variable} is not set",
         hint=f"export {variable}=..., or name another variable with --api-key-env",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -29,8 +29,12 @@ class Served:
             await model.aclose()
 
 
+Load = Callable[..., LoadedModel]
+"""`load_model`, or what takes the same arguments."""
+
+
 def load_models(
-    options: ModelOptions, *, env: Mapping[str, str], connections: int, told: Told = None
+    options: ModelOptions, *, env: Mapping[str, str], connections: int, told: Told = None, load: Load = load_model
 ) -> tuple[Served, ...]:
     """The model that `options.model` names, then its fallbacks in their order.
 
@@ -42,10 +46,10 @@ def load_models(
         raise UsageError("--base-url and [[endpoints]] both say where the model is", hint="give one of them")
     if options.endpoints and options.model == EXTRACTIVE:
         raise UsageError(f"{EXTRACTIVE} runs here and has no [[endpoints]]", hint="name a served model with -m")
-    load = partial(load_model, env=env, connections=connections, told=told)
+    load_one = partial(load, env=env, connections=connections, told=told)
     at = options.endpoints or (None,)
-    first = Served(options.model, tuple((one, load(_at(options, one))) for one in at))
-    others = [Served(name, ((None, load(_instead(options, name))),)) for name in options.fallback]
+    first = Served(options.model, tuple((one, load_one(_at(options, one))) for one in at))
+    others = [Served(name, ((None, load_one(_instead(options, name))),)) for name in options.fallback]
     return (first, *others)
 
 
@@ -57,4 +61,13 @@ def _at(options: ModelOptions, endpoint: Endpoint | None) -> ModelOptions:
 
 
 def _instead(options: ModelOptions, name: str) -> ModelOptions:
-    return replace(options, model=name, base_url=None, api_key_env=None, price=None, model_arg=(), endpoints=())
+    return replace(
+        options,
+        model=name,
+        base_url=None,
+        api_key_env=None,
+        price=None,
+        model_arg=(),
+        endpoints=(),
+        schema_method="auto",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -158,7 +159,7 @@ def outlook_json(outlook: Outlook) -> dict[str, Json]:
 def _per_row_json(cost: CostAhead) -> dict[str, Json]:
     return {
         "sampled_rows": cost.sampled,
-        "calls": round(cost.calls, 3),
+        "calls": round(cost.calls, 6),
         "prompt_tokens": round(cost.prompt_tokens, 1),
         "completion_tokens": round(cost.answer_tokens, 1),
         "cost_usd": None if cost.usd is None else round(cost.usd, 9),
@@ -255,9 +256,11 @@ def _cost(outlook: Outlook) -> Iterator[tuple[str, str]]:
     if cost is None:
         yield "tokens", f"unknown: {outlook.unknown}"
     else:
-        calls = "" if round(cost.calls, 2) in {0, 1} else f" in {cost.calls:.3g} calls"
+        calls = "" if round(cost.calls, 2) in {0, 1} or cost.calls < 1 else f" in {cost.calls:.3g} calls"
         yield "tokens", f"about {_number(cost.prompt_tokens)} in, {_number(cost.answer_tokens)} out a row{calls}"
-        yield "", f"{count(round(cost.prompt_tokens * rows))} in, {count(round(cost.answer_tokens * rows))} out in all"
+        requests = "" if not 0 < cost.calls < 1 else f", in about {counted(math.ceil(cost.calls * rows), 'request')}"
+        whole = f"{count(round(cost.prompt_tokens * rows))} in, {count(round(cost.answer_tokens * rows))} out in all"
+        yield "", whole + requests
         yield "", f"in: {cost.prompt_method}; out: {cost.answer_method}; from {counted(cost.sampled, 'row')}"
         yield "cost", _money(cost, rows)
     if outlook.max_cost_usd is not None or outlook.max_total_tokens is not None or outlook.spent_usd:

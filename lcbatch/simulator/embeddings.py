@@ -14,6 +14,10 @@ from lcbatch.simulator.answers import canonical, text_tokens
 
 Input = str | list[int]
 
+_MAX_INPUTS = 2048
+MAX_REQUEST_TOKENS = 300_000
+"""OpenAI's own bounds on one request."""
+
 
 def inputs_of(body: Mapping[str, Any]) -> list[Input]:
     """The inputs of an embeddings request: one string, strings, token ids, or lists of token ids.
@@ -21,6 +25,8 @@ def inputs_of(body: Mapping[str, Any]) -> list[Input]:
     Raises ValueError if it has none.
     """
     given = body.get("input")
+    if isinstance(given, list) and len(given) > _MAX_INPUTS and not isinstance(given[0], int):
+        raise ValueError(f"'$.input' is invalid: {len(given)} inputs, of at most {_MAX_INPUTS}")
     if isinstance(given, str):
         return [given]
     if isinstance(given, list) and given:

@@ -24,7 +24,14 @@ from lcbatch.simulator.answers import (
     request_digest,
     text_tokens,
 )
-from lcbatch.simulator.embeddings import as_base64, embedding_for, input_text, input_tokens, inputs_of
+from lcbatch.simulator.embeddings import (
+    MAX_REQUEST_TOKENS,
+    as_base64,
+    embedding_for,
+    input_text,
+    input_tokens,
+    inputs_of,
+)
 from lcbatch.simulator.faults import FAULTS, FaultPicker
 from lcbatch.simulator.ledger import Bill, Ledger
 from lcbatch.simulator.limits import Limiter
@@ -210,14 +217,21 @@ class Provider:
         except ValueError as exc:
             raise InvalidRequestError(str(exc)) from exc
         text = "\n".join([input_text(item) for item in inputs])
-        tokens = sum([input_tokens(item) for item in inputs])
+        each = [input_tokens(item) for item in inputs]
+        tokens = sum(each)
+        if tokens > MAX_REQUEST_TOKENS:
+            raise InvalidRequestError(f"Requested {tokens} tokens, max {MAX_REQUEST_TOKENS} tokens per request")
+        longest = self.settings.context_tokens
+        over = next((at for at, count in enumerate(each) if longest and count > longest), None)
+        if over is not None:
+            raise InvalidRequestError(f"Invalid 'input[{over}]': maximum context length is {longest} tokens.")
         return Work("embeddings", body, request_digest(body), text, [], inputs, tokens, 0)
 
     def _limits(self, work: Work, now: float) -> Reply | None:
         settings = self.settings
         if settings.quota_after is not None and self._admitted >= settings.quota_after:
             return self._refuse("quota", now, work.body)
-        if settings.context_tokens and work.prompt_tokens > settings.context_tokens:
+        if work.kind == "chat" and settings.context_tokens and work.prompt_tokens > settings.context_tokens:
             self.stats.rejected["context"] += 1
             return self._refusals.context(work.prompt_tokens, self._headers(now))
         if settings.max_concurrency and self.stats.in_flight >= settings.max_concurrency:

@@ -43,7 +43,7 @@ class Settings:
     down: model requests are reset at once; /control, /stats, /ledger and /healthz still answer.
     answer_tokens, answer_sigma: words in an answer, about a token each; the mean of a lognormal (drawn from the
     request's hash) when sigma > 0.
-    context_tokens: a prompt above it is refused with context_length_exceeded.
+    context_tokens: a prompt above it is refused with context_length_exceeded, a text to embed with a plain 400, as OpenAI does.
     require_key: the one API key that is let in.
     models: what GET /v1/models lists; any model name is answered.
     embedding_dimensions: the length of a vector where the request names none.

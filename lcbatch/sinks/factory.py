@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from lcbatch.errors import CannotCreateOutput, UsageError
-from lcbatch.job import SUMMARIZE, OutputOptions
+from lcbatch.job import EMBED, SUMMARIZE, OutputOptions
 from lcbatch.ports import Order, Sink, View
 from lcbatch.sinks.appendfile import AppendFile
 from lcbatch.sinks.csvtable import CsvTable
@@ -15,7 +15,7 @@ from lcbatch.sinks.filesink import FileSink
 from lcbatch.sinks.folder import FolderSink
 from lcbatch.sinks.lines import Format, Lines, error_line, row_line
 from lcbatch.sinks.parquet import ParquetSink
-from lcbatch.sinks.paths import Form, form_of, is_special
+from lcbatch.sinks.paths import TABLES, Form, form_of, is_special
 from lcbatch.sinks.plain import plain_text
 from lcbatch.sinks.selection import Selection
 from lcbatch.sinks.stream import StreamSink
@@ -24,7 +24,6 @@ from lcbatch.sinks.table import Cutter
 OUTPUT_VIEW = "output"
 ERRORS_VIEW = "errors"
 _PRIVATE = 0o600
-_IN_INPUT_ORDER = frozenset({Form.CSV, Form.TSV, Form.PARQUET})
 _WITH_FAILED = frozenset({Form.CSV, Form.TSV})
 
 
@@ -35,15 +34,17 @@ def open_sink(options: OutputOptions, *, task: str, stdout_fd: int | None, stdou
     if form is Form.STDOUT or options.output is None:
         return _stdout(options, view, task=task, fd=stdout_fd, is_terminal=stdout_is_terminal)
     path = Path(options.output)
-    selection = Selection.of(options)
+    selection = Selection.of(options, vectors=task == EMBED)
+    if form is Form.FOLDER and selection.vectors:
+        raise UsageError("vectors go into one file", hint="end its name with .parquet or .jsonl")
     if form is Form.FOLDER:
         return FolderSink(view, path, selection)
     special = is_special(path)
     if form is Form.PARQUET:
         if special:
             raise UsageError(f"Parquet cannot be written into {path}, which is no regular file")
-        return ParquetSink(view, AppendFile(path), Cutter(selection, flatten=options.flatten))
-    format_ = _format(options, form, view, in_pipe=special)
+        return ParquetSink(view, AppendFile(path), Cutter(selection, flatten=options.flatten, arrays=True))
+    format_ = _format(options, selection, form, view, in_pipe=special)
     return StreamSink(view, path, format_) if special else FileSink(view, AppendFile(path), format_)
 
 
@@ -62,7 +63,7 @@ def errors_sink(path: Path, *, keep_empty: bool = False) -> Sink:
 
 
 def _view(options: OutputOptions, form: Form) -> View:
-    by_input = options.ordered if options.ordered is not None else form in _IN_INPUT_ORDER
+    by_input = options.ordered if options.ordered is not None else form in TABLES
     if form is Form.PARQUET:
         by_input = True
     elif form is Form.FOLDER:
@@ -72,8 +73,7 @@ def _view(options: OutputOptions, form: Form) -> View:
     return View(OUTPUT_VIEW, order, done=True, failed=failed and form is not Form.FOLDER)
 
 
-def _format(options: OutputOptions, form: Form, view: View, *, in_pipe: bool) -> Format:
-    selection = Selection.of(options)
+def _format(options: OutputOptions, selection: Selection, form: Form, view: View, *, in_pipe: bool) -> Format:
     if form is Form.JSONL:
         return Lines(row_line(selection), selection.shape())
     return CsvTable(
@@ -91,5 +91,5 @@ def _stdout(options: OutputOptions, view: View, *, task: str, fd: int | None, is
     if is_terminal and task == SUMMARIZE:
         columns = shutil.get_terminal_size().columns if not os.isatty(fd) else os.get_terminal_size(fd).columns
         return StreamSink(view, fd, Lines(plain_text(columns), {}, is_json=False))
-    selection = Selection.of(options)
+    selection = Selection.of(options, vectors=task == EMBED)
     return StreamSink(view, fd, Lines(row_line(selection), selection.shape(), for_terminal=is_terminal))

@@ -121,13 +121,13 @@ def row_line(selection: Selection) -> Callable[[Entry], str]:
 
     def line(entry: Entry) -> str:
         head = clear(entry.fields if whole and not entry.is_document else jsontext.dumps(selection.fields(entry)))
-        tail = f"{name}:{entry.output if entry.kind is None else 'null'}"
+        tail = f"{name}:{selection.answer(entry)}"
         if selection.meta:
             tail += f',"{META}":{jsontext.dumps(dict(entry.meta))}'
         if entry.kind is not None:
             key = error_name([*jsontext.loads(head), *added])
             head = without((key,))(head)
-            tail += f',"{key}":{jsontext.dumps({"kind": entry.kind, "message": entry.message})}'
+            tail += f',"{key}":{jsontext.dumps({"kind": entry.kind, "message": entry.message, **_answer(entry)})}'
         return joined(head, tail)
 
     return line
@@ -137,8 +137,16 @@ _without_error = without((ERROR_FIELD,))
 
 
 def error_line(entry: Entry) -> str:
-    """The line of a failed row in the errors file: the row as it came and `_lcbatch_error`, which sources strip."""
+    """The line of a failed row in the errors file: the row as it came and `_lcbatch_error`, which sources strip.
+
+    What the model answered all the same stands in it as `answer`.
+    """
     error: dict[str, Json] = {"kind": entry.kind, "message": entry.message, "attempts": entry.meta.get("attempts", 0)}
     if entry.place:
         error["place"] = entry.place
+    error |= _answer(entry)
     return joined(_without_error(entry.fields), f'"{ERROR_FIELD}":{jsontext.dumps(error)}')
+
+
+def _answer(entry: Entry) -> dict[str, Json]:
+    return {} if entry.answer is None else {"answer": entry.answer}

@@ -26,7 +26,8 @@ class ParquetSink:
     """Replaces the whole file at each rebuild; appending asks for a rebuild when the run ends.
 
     Columns are those of all rows, each of the narrowest type that holds all of its values, else JSON text (a string).
-    An output that is itself a list of numbers, as an embedding is, is list<float32>; other lists of numbers stay exact.
+    A vector is a list of float32 of a fixed length. An output that is itself a list of numbers is list<float32>; other lists of
+    numbers stay exact, and lists of texts are lists of texts.
     What a row does not have is null.
     """
 
@@ -140,7 +141,7 @@ class _Writer:
                 if self._schema.see(cells for _, cells in group):
                     raise _Misfit
                 columns = zip(*(self._row(entry, cells) for entry, cells in group), strict=True)
-                arrays = [arrow.array(values, type=kind) for values, kind in zip(columns, types, strict=True)]
+                arrays = [self._array(values, kind) for values, kind in zip(columns, types, strict=True)]
                 file.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
     def _row(self, entry: Entry, cells: Cells) -> list[Any]:
@@ -151,6 +152,22 @@ class _Writer:
             row.append(_valid(f"{entry.kind}: {entry.message or ''}") if entry.kind is not None else None)
         return row
 
+    def _array(self, values: Sequence[Any], kind: Any) -> Any:
+        """A column. Vectors of one length are put end to end, without looking at their numbers."""
+        arrow = self._arrow
+        if not arrow.types.is_fixed_size_list(kind):
+            return arrow.array(values, type=kind)
+        numpy = importlib.import_module("numpy")
+        none = numpy.zeros(kind.list_size, dtype=numpy.float32)
+        whole = numpy.concatenate([none if value is None else value for value in values])
+        mask = arrow.array([value is None for value in values])
+        return arrow.FixedSizeListArray.from_arrays(arrow.array(whole), type=kind, mask=mask)
+
+    def _vectors(self) -> Any:
+        """As vector stores want them: of a fixed length, which an output has unless its model was changed."""
+        lengths = self._schema.lengths
+        return self._arrow.list_(self._arrow.float32(), next(iter(lengths)) if len(lengths) == 1 else -1)
+
     def _arrow_type(self, slot: Slot) -> Any:
         arrow = self._arrow
         known = {
@@ -158,8 +175,10 @@ class _Writer:
             Type.INT: arrow.int64(),
             Type.LONG: arrow.int64(),
             Type.FLOAT: arrow.float64(),
+            Type.TEXTS: arrow.list_(arrow.string()),
             Type.INTS: arrow.list_(arrow.int64()),
             Type.FLOATS: arrow.list_(arrow.float32() if slot == WHOLE else arrow.float64()),
+            Type.VECTORS: self._vectors(),
         }
         return known.get(self._schema.types[slot], arrow.string())
 
@@ -193,6 +212,8 @@ def _value(type_: Type, value: Json) -> Any:
         return None
     if type_ in {Type.JSON, Type.EMPTY}:
         return jsontext.dumps(value)
+    if type_ is Type.TEXTS:
+        return [_valid(text) for text in value]
     if type_ is Type.FLOATS:
         return [float(number) for number in value] if int in map(type, value) else value
     return _valid(value) if isinstance(value, str) else value

@@ -34,6 +34,9 @@ SUFFIXES = {
 REPLACED_WHOLE = frozenset(SUFFIXES.values())
 """Forms that are one file, which a rebuild replaces in one step."""
 
+TABLES = frozenset({Form.CSV, Form.TSV, Form.PARQUET})
+"""Forms with columns."""
+
 SQLITE_ENDINGS = ("-wal", "-shm", "-journal")
 """What SQLite lays beside a database, which it finds again by the database's own name."""
 

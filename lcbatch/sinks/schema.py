@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from lcbatch.records import Json
-from lcbatch.sinks.table import Cells, Slot
+from lcbatch.sinks.table import WHOLE, Cells, Slot
 
 _EXACT_IN_FLOAT = 2**53
 _INT64 = 2**63
@@ -16,7 +16,9 @@ MAX_COLUMNS = 1000
 
 
 class Type(Enum):
-    """What a column's values are. LONG are integers that a float cannot hold; EMPTY is a list without items."""
+    """What a column's values are. LONG are integers that a float cannot hold; EMPTY is a list without items; VECTORS are arrays
+    of 32-bit floats.
+    """
 
     NULL = auto()
     BOOL = auto()
@@ -27,6 +29,8 @@ class Type(Enum):
     EMPTY = auto()
     INTS = auto()
     FLOATS = auto()
+    VECTORS = auto()
+    TEXTS = auto()
     JSON = auto()
 
 
@@ -35,6 +39,7 @@ _WIDER = {
     frozenset({Type.INT, Type.FLOAT}): Type.FLOAT,
     frozenset({Type.EMPTY, Type.INTS}): Type.INTS,
     frozenset({Type.EMPTY, Type.FLOATS}): Type.FLOATS,
+    frozenset({Type.EMPTY, Type.TEXTS}): Type.TEXTS,
     frozenset({Type.INTS, Type.FLOATS}): Type.FLOATS,
 }
 
@@ -51,6 +56,8 @@ def type_of(value: Json) -> Type:
         return Type.FLOAT
     if isinstance(value, str):
         return Type.TEXT
+    if hasattr(value, "dtype"):
+        return Type.VECTORS
     return _type_of_list(value) if isinstance(value, list) else Type.JSON
 
 
@@ -64,6 +71,8 @@ def _type_of_list(values: list[Json]) -> Type:
     if not values:
         return Type.EMPTY
     kinds = set(map(type, values))
+    if kinds == {str}:
+        return Type.TEXTS
     if not kinds <= {int, float}:
         return Type.JSON
     if int in kinds and any(type(value) is int and abs(value) > _EXACT_IN_FLOAT for value in values):
@@ -82,10 +91,14 @@ def wider(one: Type, other: Type) -> Type:
 
 @dataclass(slots=True)
 class Schema:
-    """The types of the columns seen so far, in the order in which they came. Owned by one rebuild."""
+    """The types of the columns seen so far, in the order in which they came. Owned by one rebuild.
+
+    `lengths` are those of the vectors.
+    """
 
     types: dict[Slot, Type] = field(default_factory=dict)
     extra: bool = False
+    lengths: set[int] = field(default_factory=set)
 
     def see(self, rows: Iterable[Cells]) -> bool:
         """Make room for rows. Says whether anything had to change."""
@@ -93,12 +106,15 @@ class Schema:
         for cells in rows:
             for slot, value in cells.items():
                 known = self.types.get(slot)
-                if known is None and len(self.types) >= MAX_COLUMNS:
+                if known is None and len(self.types) >= MAX_COLUMNS and slot != WHOLE:
                     changed, self.extra = changed or not self.extra, True
                     continue
                 needed = type_of(value) if known is None else wider(known, type_of(value))
                 if needed is not known:
                     self.types[slot] = needed
+                    changed = True
+                if needed is Type.VECTORS and len(value) not in self.lengths:
+                    self.lengths.add(len(value))
                     changed = True
         return changed
 

@@ -10,6 +10,7 @@ from lcbatch.errors import UsageError
 from lcbatch.job import OutputOptions
 from lcbatch.ports import Entry
 from lcbatch.records import ERROR_FIELD, Json
+from lcbatch.vectors import as_json
 
 META = "meta"
 ERROR = "error"
@@ -17,24 +18,39 @@ ERROR = "error"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which fields an output shows. `keep` None keeps all of the input's."""
+    """Which fields an output shows. `keep` None keeps all of the input's.
+
+    `vectors`: answers are packed vectors and shown as numbers, with `unit` divided by their length.
+    """
 
     output_field: str = "output"
     keep: tuple[str, ...] | None = None
     meta: bool = False
+    vectors: bool = False
+    unit: bool = False
 
     @classmethod
-    def of(cls, options: OutputOptions) -> Selection:
+    def of(cls, options: OutputOptions, *, vectors: bool = False) -> Selection:
         """Read `--keep all|none|a,b` and its companions. Raises UsageError for an output field that cannot be."""
         if not options.output_field or (options.meta and options.output_field == META):
             raise UsageError(f"--output-field cannot be {options.output_field!r}", hint="choose another name for it")
         words = tuple(word.strip() for word in options.keep.split(",") if word.strip())
         keep = None if words == ("all",) else () if words == ("none",) else words
-        return cls(output_field=options.output_field, keep=keep, meta=options.meta)
+        unit = vectors and options.normalize
+        return cls(output_field=options.output_field, keep=keep, meta=options.meta, vectors=vectors, unit=unit)
 
     def shape(self) -> Mapping[str, Json]:
         """Plain JSON that changes exactly when the output would look different."""
-        return jsontext.loads(jsontext.dumps(asdict(self)))  # type: ignore[no-any-return]
+        shape: dict[str, Json] = jsontext.loads(jsontext.dumps(asdict(self)))
+        if not self.vectors:  # outputs of older versions know nothing of vectors, and look the same
+            del shape["vectors"], shape["unit"]
+        return shape
+
+    def answer(self, entry: Entry) -> str:
+        """The answer as JSON text: a row's own, or the numbers of its vector."""
+        if entry.kind is not None or entry.output is None:
+            return "null"
+        return as_json(jsontext.loads(entry.output), unit=self.unit) if self.vectors else entry.output
 
     def fields(self, entry: Entry) -> dict[str, Json]:
         """The input fields that are shown: `id` and `path` of a document (never its text), else what is kept."""

@@ -11,6 +11,7 @@ from lcbatch import jsontext
 from lcbatch.ports import Entry
 from lcbatch.records import Json
 from lcbatch.sinks.selection import META, Selection, error_name, free_name
+from lcbatch.vectors import unpacked
 
 EXTRA = "_extra"
 
@@ -37,10 +38,14 @@ Cells = dict[Slot, Json]
 
 @dataclass(frozen=True, slots=True)
 class Cutter:
-    """Cuts rows into cells. With `flatten`, each key of an output that is an object is a cell of its own."""
+    """Cuts rows into cells. With `flatten`, each key of an output that is an object is a cell of its own.
+
+    With `arrays` a vector is an array of 32-bit floats, else a list of numbers.
+    """
 
     selection: Selection
     flatten: bool = True
+    arrays: bool = False
 
     def fields(self, entry: Entry) -> Cells:
         """The input's cells."""
@@ -50,7 +55,7 @@ class Cutter:
         """The cells that the model wrote (none for a failed row), and `meta`."""
         cells: Cells = {}
         if entry.kind is None:
-            value = jsontext.loads(entry.output or "null")
+            value = self._value(entry)
             if self.flatten and isinstance(value, dict) and value:
                 cells = {Slot(Part.KEY, key): item for key, item in value.items()}
             else:
@@ -58,6 +63,11 @@ class Cutter:
         if self.selection.meta:
             cells.update({Slot(Part.META, key): item for key, item in entry.meta.items()})
         return cells
+
+    def _value(self, entry: Entry) -> Json:
+        if self.arrays and self.selection.vectors and entry.output is not None:
+            return unpacked(jsontext.loads(entry.output), unit=self.selection.unit)
+        return jsontext.loads(self.selection.answer(entry))
 
 
 def as_whole(cells: Cells) -> Cells:

@@ -56,6 +56,11 @@ def adopt_chain(connection: sqlite3.Connection, chain_id: int, *, keep_answers: 
         standing.reopen_all(connection)
 
 
+def identity_of(connection: sqlite3.Connection, chain_id: int) -> str:
+    """What a chain is, as it was registered."""
+    return str(connection.execute("SELECT identity FROM chains WHERE chain_id = ?", (chain_id,)).fetchone()[0])
+
+
 def output_chain(connection: sqlite3.Connection) -> int | None:
     """The chain that the output is made with."""
     found = connection.execute("SELECT value FROM meta WHERE name = 'chain'").fetchone()
@@ -153,15 +158,35 @@ def outcome_columns(outcome: Outcome, chain_id: int) -> Columns:
     account = jsontext.dumps(account_json(outcome.account))
     if isinstance(outcome, Done):
         output = jsontext.dumps(outcome.output) if outcome.reply_key is None else None
-        return (outcome.row.ref, chain_id, 0, 1, outcome.reply_key, None, None, account, time.time(), output)
+        key = outcome.reply_key or outcome.made_of
+        return (outcome.row.ref, chain_id, 0, 1, key, None, None, account, time.time(), output)
     failure = outcome.failure
     message = jsontext.dumps(failure.message)
-    return (outcome.row.ref, chain_id, 0, 0, None, str(failure.kind), message, account, time.time(), None)
+    return (outcome.row.ref, chain_id, 0, 0, outcome.made_of, str(failure.kind), message, account, time.time(), None)
 
 
 def insert_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
     """Store outcomes and let them stand; the next free number."""
     connection.executemany(_PUT_ANSWER, columns)
+    standing.lose_answers(connection, [row[0] for row in columns if not row[3]])
+    numbered = [(row[0], row[1], row[2], next_seq + index) for index, row in enumerate(columns)]
+    connection.executemany(standing.LET_STAND, numbered)
+    return next_seq + len(columns)
+
+
+_PUT_ANEW = """
+INSERT INTO answers (row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (row_id, chain_id, sample) DO UPDATE SET done = excluded.done, reply_key = excluded.reply_key,
+    kind = excluded.kind, message = excluded.message, account = excluded.account, output = excluded.output
+"""
+
+
+def replace_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
+    """Let outcomes stand for rows that were answered already, better or worse than what they had; the next free number."""
+    for row in columns:
+        standing.reopen(connection, row[0])
+    connection.executemany(_PUT_ANEW, columns)
     standing.lose_answers(connection, [row[0] for row in columns if not row[3]])
     numbered = [(row[0], row[1], row[2], next_seq + index) for index, row in enumerate(columns)]
     connection.executemany(standing.LET_STAND, numbered)
@@ -214,16 +239,35 @@ def load_reply(connection: sqlite3.Connection, row_id: int, key: bytes) -> Reply
     ).fetchone()
     if found is None:
         return None
-    body, text = jsontext.loads(found[0]), jsontext.loads(found[1])
+    return reply_of(*found)
+
+
+def reply_of(body: str, text: str, cost_usd: float | None) -> Reply:
+    """A stored reply."""
+    said, found = jsontext.loads(text), jsontext.loads(body)
     return Reply(
-        text=text,
-        message={"content": text, **body["message"]},
-        model=body["model"],
-        finish_reason=body["finish_reason"],
-        usage=Usage(*body["usage"]),
-        cost_usd=found[2],
-        latency_s=body["latency_s"],
-        attempts=body["attempts"],
+        text=said,
+        message={"content": said, **found["message"]},
+        model=found["model"],
+        finish_reason=found["finish_reason"],
+        usage=Usage(*found["usage"]),
+        cost_usd=cost_usd,
+        latency_s=found["latency_s"],
+        attempts=found["attempts"],
+    )
+
+
+def account_of(text: str) -> Account:
+    """A stored account."""
+    found = jsontext.loads(text)
+    return Account(
+        model=found["model"],
+        calls=found["calls"],
+        attempts=found["attempts"],
+        usage=Usage(found["prompt_tokens"], found["completion_tokens"]),
+        cost_usd=found["cost_usd"],
+        latency_s=found["latency_s"],
+        finish_reason=found["finish_reason"],
     )
 
 

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any
 
 from lcbatch import jsontext
+from lcbatch.messages import raw_answer
 from lcbatch.ports import Entry, Order, View
 from lcbatch.records import Fields, Json, Usage
 from lcbatch.store.answers import paid
@@ -22,7 +23,8 @@ _PAGE = 500
 
 _ENTRY = """
 s.seq, {ordinal}, r.row_id, r.id, r.place, r.fields, r.document IS NOT NULL,
-CASE WHEN a.done THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account, {twin}
+CASE WHEN a.done THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account, {twin},
+CASE WHEN NOT a.done THEN q.text END, CASE WHEN NOT a.done THEN q.body END
 """
 
 _JOINS = """
@@ -147,7 +149,9 @@ def _shown(columns: tuple[Any, ...], view: View) -> bool:
 
 
 def _entry(columns: tuple[Any, ...]) -> Entry:
-    seq, ordinal, row_id, label, place, fields, is_document, output, done, kind, message, account, twin = columns
+    seq, ordinal, row_id, label, place, fields, is_document, output, done, kind, message, account, twin, *reply = (
+        columns
+    )
     return Entry(
         seq=seq,
         ordinal=ordinal,
@@ -160,7 +164,15 @@ def _entry(columns: tuple[Any, ...]) -> Entry:
         message=jsontext.loads(message) if not done and message is not None else None,
         meta=jsontext.loads(account),
         twin=twin,
+        answer=_raw_answer(*reply),
     )
+
+
+def _raw_answer(text: str | None, body: str | None) -> str | None:
+    """What the model said to a row that failed all the same; None where it said nothing."""
+    if text is None or body is None:
+        return None
+    return raw_answer(jsontext.loads(text), jsontext.loads(body)["message"]) or None
 
 
 @dataclass(frozen=True, slots=True)

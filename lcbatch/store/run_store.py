@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from lcbatch import jsontext
-from lcbatch.errors import CannotCreateOutput, Kind
+from lcbatch.errors import CannotCreateOutput, Failure, Kind
 from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
-from lcbatch.records import Json, Outcome, Reply, Row
+from lcbatch.records import Account, Json, Outcome, Reply, Row
 from lcbatch.store import answers, reading, standing
 from lcbatch.store.boot import boot_id
 from lcbatch.store.past import PastReplies, layout_name
@@ -42,6 +42,17 @@ class ProjectionState:
     position: int
     state: Mapping[str, Json] | None
     stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What stands for a row: its failure (None: it is done), and the last reply that it had, if it is known."""
+
+    row: Row
+    failure: Failure | None
+    account: Account
+    reply: Reply | None
+    reply_key: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +280,41 @@ class RunStore:
             after = columns[-1][-1]
             yield [restored_row(row[:-1]) for row in columns]
 
+    # --- parsed again
+
+    async def output_identity(self) -> Mapping[str, Json] | None:
+        """The chain that the output is made with, None where no run ever began."""
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            chain_id = answers.output_chain(connection)
+            return None if chain_id is None else answers.identity_of(connection, chain_id)
+
+        text = await self._writer.submit(work)
+        return None if text is None else jsontext.loads(text)
+
+    async def answered(self) -> AsyncGenerator[list[Answered]]:
+        """All that stands and counts for the output's chain as it is now, a page at a time, in the order of the output.
+
+        What is replaced meanwhile is not given again.
+        """
+        chain_id, last = await self._writer.submit(
+            lambda connection: (answers.output_chain(connection) or 0, standing.last_seq(connection))
+        )
+        page = partial(standing.answered_page, chain_id=chain_id, last=last, size=_PAGE)
+        after = 0
+        while columns := await self._writer.submit(partial(page, after=after)):
+            after = columns[-1][0]
+            yield [_answered(row) for row in columns]
+
+    async def replace(self, outcomes: Sequence[Outcome]) -> None:
+        """Let these stand in the place of what rows had, under the chain that was adopted last."""
+        columns = [answers.outcome_columns(outcome, self._chain_id) for outcome in outcomes]
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._placing.next_seq = answers.replace_outcomes(connection, columns, self._placing.next_seq)
+
+        await self._writer.submit(work)
+
     # --- answers
 
     def reply(self, row: Row, key: bytes) -> Reply | None:
@@ -357,6 +403,17 @@ class RunStore:
         await self._writer.close()
         if not self.failed:
             self._reserve.release()
+
+
+def _answered(columns: standing.Columns) -> Answered:
+    _, done, kind, message, account, key, body, text, cost_usd, *row = columns
+    return Answered(
+        row=restored_row(row),
+        failure=None if done else Failure(Kind(kind), jsontext.loads(message)),
+        account=answers.account_of(account),
+        reply=None if body is None else answers.reply_of(body, text, cost_usd),
+        reply_key=key,
+    )
 
 
 @asynccontextmanager

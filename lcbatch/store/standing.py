@@ -154,6 +154,24 @@ def forget_departed(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM departed")
 
 
+# --- rows to parse again
+
+_ANSWERED = """
+SELECT s.seq, a.done, a.kind, a.message, a.account, a.reply_key, q.body, q.text, q.cost_usd,
+r.row_id, r.content, r.equal_before, r.id, r.place, r.document, r.failure, r.fields, r.row_id - 1
+FROM standing s JOIN rows r USING (row_id)
+JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
+LEFT JOIN replies q ON q.row_id = a.row_id AND q.request_key = a.reply_key
+WHERE s.seq > ? AND s.seq <= ? AND s.chain_id IN (SELECT other_id FROM accepts WHERE chain_id = ?)
+ORDER BY s.seq LIMIT ?
+"""
+
+
+def answered_page(connection: sqlite3.Connection, chain_id: int, after: int, last: int, size: int) -> list[Columns]:
+    """What stands for rows and counts for a chain, with the reply that it was made of, in the order in which it came to stand."""
+    return connection.execute(_ANSWERED, (after, last, chain_id, size)).fetchall()
+
+
 # --- rows to run
 
 

@@ -175,7 +175,7 @@ def test_nothing_is_imported_from_the_working_directory_unasked(source: Path) ->
     said = subprocess.run([sys.executable, "-c", code], cwd=source.parent, capture_output=True, text=True, check=True)
 
     assert said.stdout == (
-        "--chain: there is no module 'own_chains' | name the file (./chains.py:attr), or its folder with --app-dir\n"
+        "--chain: there is no module 'own_chains' | name the file (./file.py:attr), or its folder with --app-dir\n"
     )
 
 
@@ -188,7 +188,7 @@ def test_nothing_is_imported_from_the_working_directory_unasked(source: Path) ->
         ("{file}:runable", "there is no 'runable' in it", "did you mean 'runnable'?"),
         ("{file}:number", "is a int", "name a Runnable, a factory or a function"),
         ("{file}:space.outer", "there is no 'outer' in it", "inner"),
-        ("{folder}/nil.py:x", "there is no file", "./chains.py:attr"),
+        ("{folder}/nil.py:x", "there is no file", "./file.py:attr"),
         ("{folder}/data.txt:x", "is no Python file", "end in .py"),
         ("no_such_module:x", "there is no module 'no_such_module'", "--app-dir"),
         ("json.nothing:x", "there is no module 'json.nothing'", "--app-dir"),

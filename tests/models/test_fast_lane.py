@@ -132,6 +132,18 @@ def test_errors_are_those_of_the_stock_class(simulator: SimulatorProcess, fault:
     assert fast == stock
 
 
+@pytest.mark.parametrize("fault", ["cut", "badlength"])
+def test_an_answer_that_ends_too_early_is_truncated_and_not_refused(simulator: SimulatorProcess, fault: str) -> None:
+    async def ask() -> None:
+        async with lanes(simulator.base_url) as (_, fast):
+            await fast.ainvoke(f"[[fault:{fault}]]")
+
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - judged by its verdict
+        asyncio.run(ask())
+    failure = failure_of(raised.value)
+    assert (failure.kind, failure.maybe_paid) == (Kind.TRUNCATED, True)
+
+
 def answer(**changes: Any) -> dict[str, Any]:
     """A chat.completion with `changes`; `message` and `choice` change those parts. A value of ... takes a key away."""
     message = {"role": "assistant", "content": "hi", **changes.pop("message", {})}
