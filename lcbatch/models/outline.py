@@ -20,6 +20,8 @@ from lcbatch import jsontext
 from lcbatch.models.plain import Frame
 
 _AUTHORIZATION = "Authorization"
+_SHORTEST_SECRET = 8
+"""Local servers are given keys like `x` or `EMPTY`, which may stand in any text."""
 _MADE_BY = {
     "langchain_openai": ("chat_models/base.py", "data/_profiles.py"),
     "openai": ("_version.py", "_base_client.py"),
@@ -60,7 +62,7 @@ class Outline:
                 "roles": None if self.frame.roles is None else dict(self.frame.roles),
             }
         )
-        return None if key in text else text
+        return None if len(key) >= _SHORTEST_SECRET and key in text else text
 
     @classmethod
     def read(cls, text: str) -> Outline:
