@@ -150,8 +150,8 @@ def _of_runnable(runnable: Any, attribute: str, chain: CustomChain, *, compiled:
         return replace(chain, run=lambda value: runnable.ainvoke(value, listening(row_config(name))), needs=needs)
     from lcbatch.chains.compiled.chain import compile_chain  # noqa: PLC0415 - imports what a function does not need
 
-    calls = compile_chain(runnable, listening)
-    return replace(chain, run=lambda value: calls(value, row_config(name)), parts=tuple(calls.report), needs=needs)
+    calls = compile_chain(runnable, listening, lambda: row_config(name))
+    return replace(chain, run=calls, parts=tuple(calls.report), needs=needs)
 
 
 def _as_async(runnable: Any) -> Callable[[Any], Any]:

@@ -143,11 +143,16 @@ def _group_end(sizes: Sequence[int], marks: Sequence[bytes], start: int, lower: 
 
 
 def _evened(groups: list[range], sizes: Sequence[int], most: int) -> list[range]:
-    """A last group that came out small goes to its neighbour, or takes half of what both have."""
+    """A last group that came out small goes to its neighbour, or takes half of what both have, as near as that can be."""
     if len(groups) < 2 or sum(sizes[i] for i in groups[-1]) * 2 > sum(sizes[i] for i in groups[-2]):  # noqa: PLR2004
         return groups
     first, last = groups[-2].start, groups[-1].stop
     if sum(sizes[first:last]) <= most:
         return [*groups[:-2], range(first, last)]
-    middle = (first + last) // 2
+    halves = {cut: (sum(sizes[first:cut]), sum(sizes[cut:last])) for cut in range(first + 1, last)}
+    middle = min(
+        (cut for cut, parts in halves.items() if max(parts) <= most),
+        key=lambda cut: abs(halves[cut][0] - halves[cut][1]),
+        default=groups[-1].start,
+    )
     return [*groups[:-2], range(first, middle), range(middle, last)]

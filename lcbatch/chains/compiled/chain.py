@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,30 +50,45 @@ class PartReport:
 class Compiled:
     """A chain that is called like its `ainvoke`, and gives and raises the same. `report` tells of its parts, in their order."""
 
-    def __init__(self, runnable: Runnable[Any, Any], listening: Listening | None = None) -> None:
+    def __init__(
+        self,
+        runnable: Runnable[Any, Any],
+        listening: Listening | None = None,
+        config_of: Callable[[], RunnableConfig] | None = None,
+    ) -> None:
         parts = _Parts(listening)
         self._runnable = runnable
         self._listening = listening
+        self._config_of = config_of
         self._step = parts.step(runnable, "")
         self.report: list[PartReport] = parts.report
         self._compiled = any(part.why is None for part in parts.report)
 
     async def __call__(self, value: Any, config: RunnableConfig | None = None) -> Any:
         """Run it once. Where `held_back` has a reason at this moment, LangChain's own way is taken."""
-        if not self._compiled or _is_held_back(config):
-            config = config if self._listening is None else self._listening(config)
-            return await self._runnable.ainvoke(value, config)
-        if isinstance(self._step, Now):
-            return self._step.run(value)
-        return await self._step.run(value, config)
+        held, step = not self._compiled or _is_held_back(config), self._step
+        if not held and isinstance(step, Now):
+            return step.run(value)
+        if not held and isinstance(step, Later) and step.alone:
+            return await step.run(value, None)
+        if config is None and self._config_of is not None:
+            config = self._config_of()
+        if not held and isinstance(step, Later):
+            return await step.run(value, config)
+        return await self._runnable.ainvoke(value, config if self._listening is None else self._listening(config))
 
 
-def compile_chain(runnable: Runnable[Any, Any], listening: Listening | None = None) -> Compiled:
+def compile_chain(
+    runnable: Runnable[Any, Any],
+    listening: Listening | None = None,
+    config_of: Callable[[], RunnableConfig] | None = None,
+) -> Compiled:
     """Find out once what of a chain can be plain calls. Raises nothing: what it does not know runs as itself.
 
-    `listening` gives such parts the config to run with, so that somebody hears of the runs in them.
+    `listening` gives such parts the config to run with, so that somebody hears of the runs in them. `config_of` makes the config
+    where none is given and somebody may look at it; it must not bring callbacks.
     """
-    return Compiled(runnable, listening)
+    return Compiled(runnable, listening, config_of)
 
 
 def held_back(config: RunnableConfig | None = None) -> str | None:
@@ -184,6 +199,8 @@ class _Parts:
         at_once = [step.run for step in steps if isinstance(step, Now)]
         if len(at_once) == len(steps):
             return Now(lambda value: functools.reduce(lambda so_far, run: run(so_far), at_once, value))
+        if all(isinstance(step, Now) or step.alone for step in steps):
+            return Later(functools.partial(_one_after_the_other, steps), alone=True)
         tagged = [(step, f"seq:step:{number}") for number, step in enumerate(steps, 1)]
 
         async def run(value: Any, config: RunnableConfig | None) -> Any:
@@ -204,28 +221,38 @@ class _Parts:
         later = {key: step.run for key, step in steps.items() if isinstance(step, Later)}
         if not later:
             return Now(lambda value: {key: run(value) for key, run in now.items()})
+        alone = all(step.alone for step in steps.values() if isinstance(step, Later))
 
         async def run(value: Any, config: RunnableConfig | None) -> dict[str, Any]:
             found = {key: run(value) for key, run in now.items()}  # first: a row that fails here makes no call
-            config, parent = ensure_config(config), uuid7()
-            begun = [run(value, child(config, parent, f"map:key:{key}")) for key, run in later.items()]
+            if alone:
+                begun = [run(value, None) for run in later.values()]
+            else:
+                config, parent = ensure_config(config), uuid7()
+                begun = [run(value, child(config, parent, f"map:key:{key}")) for key, run in later.items()]
             answers = [await begun[0]] if len(begun) == 1 else await asyncio.gather(*begun)
             found.update(zip(later, answers, strict=True))
             return {key: found[key] for key in steps}
 
-        return Later(run, nested=True)
+        return Later(run, nested=not alone, alone=alone)
 
     def _assign(self, runnable: RunnableAssign, at: str, around: str) -> Step:
         mapper = self.step(runnable.mapper, at, around=around)
         if isinstance(mapper, Now):
             at_once = mapper.run
             return Now(lambda value: {**_as_dict(value), **at_once(value)})
-        awaited = mapper.run
+        awaited, alone = mapper.run, mapper.alone
 
         async def run(value: Any, config: RunnableConfig | None) -> dict[str, Any]:
-            return {**_as_dict(value), **await awaited(value, child(ensure_config(config), uuid7()))}
+            return {**_as_dict(value), **await awaited(value, None if alone else child(ensure_config(config), uuid7()))}
 
-        return Later(run, nested=True)
+        return Later(run, nested=not alone, alone=alone)
+
+
+async def _one_after_the_other(steps: Sequence[Step], value: Any, _: RunnableConfig | None) -> Any:
+    for step in steps:
+        value = step.run(value) if isinstance(step, Now) else await step.run(value, None)
+    return value
 
 
 _OF_BINDINGS = ("invoke", "ainvoke", "_merge_configs")

@@ -31,10 +31,15 @@ class Now:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """A step that is awaited, with the config that LangChain would give it. A `nested` one makes configs for steps of its own."""
+    """A step that is awaited, with the config that LangChain would give it.
+
+    A `nested` one makes configs for steps of its own. One that stands `alone` looks at no config and leaves nothing in its
+    context: it runs nothing but prompts, parsers and LangChain's own models.
+    """
 
     run: Callable[[Any, RunnableConfig | None], Awaitable[Any]]
     nested: bool = False
+    alone: bool = False
 
 
 Step: TypeAlias = Now | Later

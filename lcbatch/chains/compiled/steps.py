@@ -30,6 +30,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, R
 
 from lcbatch.chains.compiled.context import Later, Now, Step, as_itself, in_context, kind_of
 from lcbatch.chains.compiled.prompts import prompt_step
+from lcbatch.records import current_step
 
 _PARSERS = frozenset(
     {
@@ -110,6 +111,15 @@ def model_step(model: BaseChatModel, bound: Mapping[str, Any], name: str) -> Ste
         )
         return result.generations[0].message
 
+    async def alone(value: Any, _: RunnableConfig | None) -> BaseMessage:
+        token = current_step.set(name or current_step.get())
+        try:
+            return await answer(value)
+        finally:
+            current_step.reset(token)
+
+    if type(model).__module__.startswith("langchain_"):
+        return Later(alone, alone=True)
     return Later(lambda value, config: in_context(answer(value), config, name))
 
 
