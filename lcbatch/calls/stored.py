@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from lcbatch import jsontext
 from lcbatch.ports import Call, Layer, Replies
-from lcbatch.records import Json, Reply, Request, Row, current_row, keep_now
+from lcbatch.records import Json, Reply, Request, Row, RowScope, current_row, keep_now
 
 
 def stored(replies: Replies) -> Layer:
@@ -14,22 +15,16 @@ def stored(replies: Replies) -> Layer:
 
     The key of a call is the hash of (row, chain, request, how many equal requests this row made before), so that a crash in
     a row's last step repays none of the steps before it. Of a shared request the row is left out of it; only what has a text is
-    shared, so that a refusal is asked anew with its row. What another row has paid for is not charged again.
+    shared, so that a refusal is asked anew with its row. What another row has paid for is not charged again, and what another
+    row is being answered right now is waited for: a document that lies in two places is asked once.
     """
 
     def wrap(inner: Call) -> Call:
-        async def call(request: Request) -> Reply:
-            scope = current_row.get()
-            said = jsontext.digest(jsontext.canonical([request.messages, dict(request.params)]))
-            times = scope.occurrence(said)
-            of_request = (replies.chain_fingerprint, said, times.to_bytes(4, "little"))
-            if request.shared and (found := replies.shared_reply(scope.row, jsontext.digest(*of_request))):
-                shared_reply, own = found
-                if own:
-                    scope.charge(shared_reply, None)
-                return shared_reply
-            key = jsontext.digest(scope.row.key, *of_request)
-            keep = _Keep(replies, scope.row, key, jsontext.digest(*of_request) if request.shared else None)
+        out: dict[bytes, asyncio.Future[Reply | None]] = {}
+
+        async def asked(request: Request, scope: RowScope, key: bytes, shared_key: bytes | None) -> tuple[Reply, bool]:
+            """The row's own reply, and whether it was kept for others, too."""
+            keep = _Keep(replies, scope.row, key, shared_key)
             reply = replies.reply(scope.row, key)
             if reply is None:
                 scope.calls_out += 1
@@ -41,6 +36,39 @@ def stored(replies: Replies) -> Layer:
                     keep_now.reset(token)
                     scope.call_ended()
             scope.charge(reply, None if keep.shared else key)
+            return reply, keep.shared
+
+        async def shared(request: Request, scope: RowScope, key: bytes, shared_key: bytes) -> Reply:
+            while True:
+                if found := replies.shared_reply(scope.row, shared_key):
+                    reply, own = found
+                    if own:
+                        scope.charge(reply, None)
+                    return reply
+                if (others := out.get(shared_key)) is None:
+                    break
+                # Shielded: this row may be cut off while others wait for the same.
+                if (awaited := await asyncio.shield(others)) is not None:
+                    return awaited
+            ours = out[shared_key] = asyncio.get_running_loop().create_future()
+            for_others = None
+            try:
+                reply, kept_for_others = await asked(request, scope, key, shared_key)
+                for_others = reply if kept_for_others else None
+            finally:
+                del out[shared_key]
+                ours.set_result(for_others)
+            return reply
+
+        async def call(request: Request) -> Reply:
+            scope = current_row.get()
+            said = jsontext.digest(jsontext.canonical([request.messages, dict(request.params)]))
+            times = scope.occurrence(said)
+            of_request = (replies.chain_fingerprint, said, times.to_bytes(4, "little"))
+            key = jsontext.digest(scope.row.key, *of_request)
+            if request.shared:
+                return await shared(request, scope, key, jsontext.digest(*of_request))
+            reply, _ = await asked(request, scope, key, None)
             return reply
 
         return call

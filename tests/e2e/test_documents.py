@@ -128,6 +128,17 @@ def test_the_same_command_again_calls_nothing_and_an_insertion_one_part_and_what
     assert len(shop.output()) == 1, "the new summary took the place of the old one"
 
 
+def test_a_long_document_in_two_places_is_mapped_once(shop: Shop) -> None:
+    for folder in ("a", "b"):
+        (shop.folder / "docs" / folder).mkdir(parents=True)
+        (shop.folder / "docs" / folder / "book.txt").write_text(book(50_000))
+
+    prompts = calls_of(shop, "docs", "-o", "out.jsonl")
+
+    assert len(set(maps(prompts))) == len(maps(prompts))
+    assert len(shop.output()) == 2, "they are two answers all the same"
+
+
 def test_going_back_to_the_last_version_costs_nothing(shop: Shop) -> None:
     path = shop.folder / "book.txt"
     for number, text in enumerate([book(50_000), book(50_000) + "\nThe end.\n", book(50_000)]):
