@@ -149,5 +149,6 @@ def _evened(groups: list[range], sizes: Sequence[int], most: int) -> list[range]
     first, last = groups[-2].start, groups[-1].stop
     if sum(sizes[first:last]) <= most:
         return [*groups[:-2], range(first, last)]
-    middle = (first + last) // 2
+    # Where the larger half is smallest: halves of equal number may be of very unequal size.
+    middle = min(range(first + 1, last), key=lambda at: max(sum(sizes[first:at]), sum(sizes[at:last])))
     return [*groups[:-2], range(first, middle), range(middle, last)]
