@@ -14,7 +14,7 @@ from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.ports import Call, Layouts
 from lcbatch.records import Fields, Json, Request
 
-STUFF, MAP_REDUCE = "stuff", "map-reduce"
+AUTO, STUFF, MAP_REDUCE = "auto", "stuff", "map-reduce"
 
 _OF_REFUSED = 0.6
 """A document that the provider refuses as too long, although it should fit, is cut into parts of this share of it."""
@@ -28,7 +28,7 @@ class Reading:
     `stuff` (whole), `map-reduce` (in parts), or `auto`: whole where it fits. `layouts` remember how documents were cut.
     """
 
-    strategy: str = "auto"
+    strategy: str = AUTO
     alone: bool = False
     context: Context = field(default_factory=lambda: Context(DEFAULT_CONTEXT_TOKENS))
     given_context_tokens: int | None = None
@@ -55,11 +55,14 @@ class SummarizeChain:
 
     @property
     def identity(self) -> Mapping[str, Json]:
-        """What decides the answers. The context counts as it was given: what a model's profile says changes with its package."""
+        """What decides the answers. The context counts as it was given: what a model's profile says changes with its package.
+
+        So does not which of `auto` and `map-reduce` it was, as they do the same.
+        """
         wording, reading = self.wording, self.reading
         own: dict[str, Json] = {"prompt": None, "system": None}
         if not reading.alone:
-            own = {**wording.identity, "strategy": reading.strategy}
+            own = {**wording.identity, "strategy": STUFF if reading.strategy == STUFF else AUTO}
         if not reading.alone and reading.strategy != STUFF:
             own |= {**wording.identity_of_parts, "context_tokens": reading.given_context_tokens}
         asked = {"words": wording.words, "language": wording.language, "focus": wording.focus}

@@ -188,7 +188,7 @@ def test_the_identity_tells_apart_what_changes_the_answers_of_long_documents() -
     asked: list[dict[str, Any]] = [
         {},
         {"context_tokens": 8000},
-        {"strategy": "map-reduce"},
+        {"strategy": "stuff"},
         {"map_prompt": "{text}"},
         {"reduce_prompt": "{text}"},
     ]
