@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lcbatch.chains.context import DEFAULT_CONTEXT_TOKENS, Context, size_of
-from lcbatch.chains.mapreduce import MapReduce
+from lcbatch.chains.mapreduce import MapReduce, room_for_parts
 from lcbatch.chains.replies import answer_text
 from lcbatch.chains.template import as_text
 from lcbatch.chains.wording import Wording
@@ -76,10 +76,7 @@ class SummarizeChain:
         """Whether parts of a document have room in the context beside their prompt, and their summaries beside theirs."""
         if self.reading.strategy == STUFF:
             return True
-        wording = self.wording
-        bare: Fields = dict.fromkeys(wording.names, "")
-        frames = (wording.part(bare, "", ""), wording.merged(bare, "", last=False))
-        return all(self.reading.context.holds_something(frame, wording.map_words) for frame in frames)
+        return room_for_parts(self.wording, self.reading.context, dict.fromkeys(self.wording.names, ""))
 
     async def __call__(self, fields: Fields) -> Json:
         text = as_text(fields.get("text"))
