@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from lcbatch import jsontext
 from lcbatch.ports import Call, Layer, Replies
-from lcbatch.records import Json, Reply, Request, Row, current_row, keep_now
+from lcbatch.records import Json, Reply, Request, Row, RowScope, current_row, keep_now
 
 
 def stored(replies: Replies) -> Layer:
@@ -14,38 +15,68 @@ def stored(replies: Replies) -> Layer:
 
     The key of a call is the hash of (row, chain, request, how many equal requests this row made before), so that a crash in
     a row's last step repays none of the steps before it. Of a shared request the row is left out of it; only what has a text is
-    shared, so that a refusal is asked anew with its row. What another row has paid for is not charged again.
+    shared, so that a refusal is asked anew with its row. What another row has paid for is not charged again, and what another
+    row is being answered right now is waited for: a document that lies in two places is asked once.
     """
 
-    def wrap(inner: Call) -> Call:
-        async def call(request: Request) -> Reply:
-            scope = current_row.get()
-            said = jsontext.digest(jsontext.canonical([request.messages, dict(request.params)]))
-            times = scope.occurrence(said)
-            of_request = (replies.chain_fingerprint, said, times.to_bytes(4, "little"))
-            if request.shared and (found := replies.shared_reply(scope.row, jsontext.digest(*of_request))):
-                shared_reply, own = found
+    return lambda inner: _Stored(replies, inner)
+
+
+class _Stored:
+    """The call of one layer. `_out` are the shared requests that are being asked, each with what those who wait will get."""
+
+    def __init__(self, replies: Replies, inner: Call) -> None:
+        self._replies = replies
+        self._inner = inner
+        self._out: dict[bytes, asyncio.Future[Reply | None]] = {}
+
+    async def __call__(self, request: Request) -> Reply:
+        scope = current_row.get()
+        said = jsontext.digest(jsontext.canonical([request.messages, dict(request.params)]))
+        times = scope.occurrence(said)
+        of_request = (self._replies.chain_fingerprint, said, times.to_bytes(4, "little"))
+        key = jsontext.digest(scope.row.key, *of_request)
+        if request.shared:
+            return await self._shared(request, scope, key, jsontext.digest(*of_request))
+        return (await self._own(request, scope, key, None))[0]
+
+    async def _shared(self, request: Request, scope: RowScope, key: bytes, shared_key: bytes) -> Reply:
+        while True:
+            if found := self._replies.shared_reply(scope.row, shared_key):
+                reply, own = found
                 if own:
-                    scope.charge(shared_reply, None)
-                return shared_reply
-            key = jsontext.digest(scope.row.key, *of_request)
-            keep = _Keep(replies, scope.row, key, jsontext.digest(*of_request) if request.shared else None)
-            reply = replies.reply(scope.row, key)
-            if reply is None:
-                scope.calls_out += 1
-                token = keep_now.set(keep)
-                try:
-                    reply = await inner(request)
-                    keep(reply)
-                finally:
-                    keep_now.reset(token)
-                    scope.call_ended()
-            scope.charge(reply, None if keep.shared else key)
-            return reply
+                    scope.charge(reply, None)
+                return reply
+            if (others := self._out.get(shared_key)) is None:
+                break
+            # Shielded: this row may be cut off while others wait for the same.
+            if (awaited := await asyncio.shield(others)) is not None:
+                return awaited
+        ours = self._out[shared_key] = asyncio.get_running_loop().create_future()
+        for_others = None
+        try:
+            reply, is_shared = await self._own(request, scope, key, shared_key)
+            for_others = reply if is_shared else None
+        finally:
+            del self._out[shared_key]
+            ours.set_result(for_others)
+        return reply
 
-        return call
-
-    return wrap
+    async def _own(self, request: Request, scope: RowScope, key: bytes, shared_key: bytes | None) -> tuple[Reply, bool]:
+        """The reply that the row itself has or gets, and whether it was kept for others."""
+        keep = _Keep(self._replies, scope.row, key, shared_key)
+        reply = self._replies.reply(scope.row, key)
+        if reply is None:
+            scope.calls_out += 1
+            token = keep_now.set(keep)
+            try:
+                reply = await self._inner(request)
+                keep(reply)
+            finally:
+                keep_now.reset(token)
+                scope.call_ended()
+        scope.charge(reply, None if keep.shared else key)
+        return reply, keep.shared
 
 
 class _Keep:

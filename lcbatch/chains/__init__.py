@@ -10,7 +10,7 @@ from lcbatch.chains.embed import EmbedChain
 from lcbatch.chains.prompt import PromptChain, RequestChain
 from lcbatch.chains.schemas import AnswerSchema, load_schema
 from lcbatch.chains.structured import StructuredChain
-from lcbatch.chains.summarize import Reading, SummarizeChain
+from lcbatch.chains.summarize import STUFF, Reading, SummarizeChain
 from lcbatch.chains.template import Template, parse_template
 from lcbatch.chains.wording import Wording
 from lcbatch.errors import ConfigError, InputMissing, UsageError
@@ -86,7 +86,20 @@ def load_chain(
 def summarizing(
     options: ChainOptions, templates: Templates, call: Call, reading: Reading, model_identity: Mapping[str, Json]
 ) -> SummarizeChain:
-    """The chain of `summarize`. Raises UsageError where the context leaves no room for a document."""
+    """The chain of `summarize`.
+
+    Raises UsageError where the context leaves no room for a document, and for prompts that would never be used; ConfigError for
+    one that has no place for the document.
+    """
+    given = (("--map-prompt", templates.map_prompt), ("--reduce-prompt", templates.reduce_prompt))
+    unused = next((flag for flag, template in given if template is not None), None)
+    if reading.strategy == STUFF and unused is not None:
+        raise UsageError(
+            f"{unused} is for documents in parts, and --strategy stuff sends them whole", hint="leave out one"
+        )
+    own = [template.names for template in (templates.prompt, templates.system) if template is not None]
+    if templates.prompt is not None and not any("text" in names for names in own):
+        raise ConfigError("-p has no {text}", hint="{text} is where the document goes in")
     wording = Wording(
         words=options.words,
         language=options.language,

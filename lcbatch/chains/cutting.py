@@ -149,10 +149,6 @@ def _evened(groups: list[range], sizes: Sequence[int], most: int) -> list[range]
     first, last = groups[-2].start, groups[-1].stop
     if sum(sizes[first:last]) <= most:
         return [*groups[:-2], range(first, last)]
-    halves = {cut: (sum(sizes[first:cut]), sum(sizes[cut:last])) for cut in range(first + 1, last)}
-    middle = min(
-        (cut for cut, parts in halves.items() if max(parts) <= most),
-        key=lambda cut: abs(halves[cut][0] - halves[cut][1]),
-        default=groups[-1].start,
-    )
+    # Where the larger half is smallest: halves of equal number may be of very unequal size.
+    middle = min(range(first + 1, last), key=lambda at: max(sum(sizes[first:at]), sum(sizes[at:last])))
     return [*groups[:-2], range(first, middle), range(middle, last)]

@@ -43,6 +43,9 @@ class MapReduce:
 
     async def __call__(self, fields: Fields, text: str, most_bytes: int | None = None) -> str:
         """The summary. Parts have at most `most_bytes`, where the context would allow for more."""
+        if not room_for_parts(self.wording, self.context, fields):
+            hint = "give a larger --context-tokens, --strategy stuff, or a prompt that names fewer fields"
+            raise CallFailed(Failure(Kind.CONTEXT_LENGTH, f"its fields leave no room for its text; {hint}"))
         name = str(fields.get("name") or "")
         document = structure_of(text, name)
         parts = await self._mapped(fields, document, self._cuts(fields, document, most_bytes))
@@ -124,6 +127,12 @@ class MapReduce:
 
     async def _ask(self, request: Request) -> str:
         return answer_text(await self.call(request))
+
+
+def room_for_parts(wording: Wording, context: Context, fields: Fields) -> bool:
+    """Whether a document's parts have room in the context beside their prompt, and their summaries beside theirs."""
+    frames = (wording.part(fields, "", ""), wording.merged(fields, "", last=False))
+    return all(context.holds_something(frame, wording.map_words) for frame in frames)
 
 
 def _halves(document: Structure) -> list[tuple[int, int]]:

@@ -6,14 +6,17 @@ used: they strip and rewrite what they cut, and here the parts together have to 
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from pathlib import PurePath
 
 _BLANK = re.compile(rb"\n(?:[ \t]*\n)+")
 _PAGE = re.compile(rb"\f\n?")
-_ATX = re.compile(rb"^(#{1,6})[ \t]+(\S[^\n]*?)[ \t#]*$", re.MULTILINE)
+_ATX = re.compile(rb"^(#{1,6})[ \t]+(\S[^\n]*)$", re.MULTILINE)
 _UNDERLINED = re.compile(
     rb"^(?:([=\-`:.'\"~^_*+#])\1{2,}[ \t]*\n)?[ \t]?(\S[^\n]{0,119})\n([=\-`:.'\"~^_*+#])\3{2,}[ \t]*$", re.MULTILINE
 )
@@ -63,15 +66,15 @@ class Structure:
 
     def path_at(self, offset: int) -> str:
         """The titles of the headings above an offset, outermost first; those that the text there begins with do not count."""
-        stack: list[Heading] = []
-        for heading in self.headings:
-            if heading.at >= offset:
-                break
-            while stack and stack[-1].depth >= heading.depth:
-                stack.pop()
-            stack.append(heading)
-        at_offset = next((heading for heading in self.headings if heading.at == offset), None)
-        above = [one for one in stack if at_offset is None or one.depth < at_offset.depth]
+        after = bisect_left(self.headings, offset, key=attrgetter("at"))
+        begins = after < len(self.headings) and self.headings[after].at == offset
+        depth: float = self.headings[after].depth if begins else math.inf
+        above: list[Heading] = []
+        while after and depth > 1:
+            after -= 1
+            if (heading := self.headings[after]).depth < depth:
+                depth = heading.depth
+                above.insert(0, heading)
         path = " > ".join(one.title for one in above)
         return path.encode("utf-8", "replace")[-MOST_PATH_BYTES:].decode("utf-8", "ignore")
 
@@ -102,7 +105,8 @@ def _headings(data: bytes) -> Iterator[Heading]:
     """Markdown's, reStructuredText's, and the chapters of plain books. What stands in fenced code is none."""
     fenced = [match.span() for match in _FENCE.finditer(data)] if b"```" in data or b"~~~" in data else []
     found: dict[int, tuple[int, bytes]] = {}
-    found.update({match.start(): (len(match[1]), match[2]) for match in _ATX.finditer(data)})
+    for match in _ATX.finditer(data):  # what closes it is taken off here: a pattern would try each blank of a long run
+        found[match.start()] = (len(match[1]), match[2].rstrip(b" \t#") or match[2][:1])
     ranks: dict[tuple[bool, bytes], int] = {}
     for match in _UNDERLINED.finditer(data):
         if len(match[3]) and _is_title(match):
@@ -114,7 +118,8 @@ def _headings(data: bytes) -> Iterator[Heading]:
             line = data[match.start(1) : data.find(b"\n", match.start(1))]
             found[match.start(1)] = (depth, line)
     for at in sorted(found):
-        if not any(start <= at < end for start, end in fenced):
+        fence = bisect_right(fenced, at, key=itemgetter(0)) - 1
+        if fence < 0 or at >= fenced[fence][1]:
             depth, title = found[at]
             yield Heading(at, depth, title.decode("utf-8", "replace").strip())
 

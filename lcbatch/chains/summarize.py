@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lcbatch.chains.context import DEFAULT_CONTEXT_TOKENS, Context, size_of
-from lcbatch.chains.mapreduce import MapReduce
+from lcbatch.chains.mapreduce import MapReduce, room_for_parts
 from lcbatch.chains.replies import answer_text
 from lcbatch.chains.template import as_text
 from lcbatch.chains.wording import Wording
@@ -14,7 +14,7 @@ from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.ports import Call, Layouts
 from lcbatch.records import Fields, Json, Request
 
-STUFF, MAP_REDUCE = "stuff", "map-reduce"
+AUTO, STUFF, MAP_REDUCE = "auto", "stuff", "map-reduce"
 
 _OF_REFUSED = 0.6
 """A document that the provider refuses as too long, although it should fit, is cut into parts of this share of it."""
@@ -28,7 +28,7 @@ class Reading:
     `stuff` (whole), `map-reduce` (in parts), or `auto`: whole where it fits. `layouts` remember how documents were cut.
     """
 
-    strategy: str = "auto"
+    strategy: str = AUTO
     alone: bool = False
     context: Context = field(default_factory=lambda: Context(DEFAULT_CONTEXT_TOKENS))
     given_context_tokens: int | None = None
@@ -55,11 +55,14 @@ class SummarizeChain:
 
     @property
     def identity(self) -> Mapping[str, Json]:
-        """What decides the answers. The context counts as it was given: what a model's profile says changes with its package."""
+        """What decides the answers. The context counts as it was given: what a model's profile says changes with its package.
+
+        So does not which of `auto` and `map-reduce` it was, as they do the same.
+        """
         wording, reading = self.wording, self.reading
         own: dict[str, Json] = {"prompt": None, "system": None}
         if not reading.alone:
-            own = {**wording.identity, "strategy": reading.strategy}
+            own = {**wording.identity, "strategy": STUFF if reading.strategy == STUFF else AUTO}
         if not reading.alone and reading.strategy != STUFF:
             own |= {**wording.identity_of_parts, "context_tokens": reading.given_context_tokens}
         asked = {"words": wording.words, "language": wording.language, "focus": wording.focus}
@@ -73,10 +76,7 @@ class SummarizeChain:
         """Whether parts of a document have room in the context beside their prompt, and their summaries beside theirs."""
         if self.reading.strategy == STUFF:
             return True
-        wording = self.wording
-        bare: Fields = dict.fromkeys(wording.names, "")
-        frames = (wording.part(bare, "", ""), wording.merged(bare, "", last=False))
-        return all(self.reading.context.holds_something(frame, wording.map_words) for frame in frames)
+        return room_for_parts(self.wording, self.reading.context, dict.fromkeys(self.wording.names, ""))
 
     async def __call__(self, fields: Fields) -> Json:
         text = as_text(fields.get("text"))

@@ -223,12 +223,20 @@ def reply_columns(row: Row, key: bytes, reply: Reply) -> Columns:
     return (row.ref, key, time.time(), reply.cost_usd, jsontext.dumps(body), jsontext.dumps(reply.text))
 
 
+_PUT_REPLY = """
+INSERT OR {otherwise} INTO replies (row_id, request_key, received_at, cost_usd, body, text) VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+
 def insert_reply(connection: sqlite3.Connection, columns: Columns) -> None:
-    """Store one reply; one that was superseded is replaced."""
-    connection.execute(
-        "INSERT OR REPLACE INTO replies (row_id, request_key, received_at, cost_usd, body, text) VALUES (?, ?, ?, ?, ?, ?)",
-        columns,
-    )
+    """Store one reply; one that was superseded is replaced.
+
+    Of a shared one that two rows have paid for the first stays, and the second is kept with its row: what it cost counts.
+    """
+    if columns[0] == SHARED and not connection.execute(_PUT_REPLY.format(otherwise="IGNORE"), columns).rowcount:
+        columns = (jsontext.loads(columns[4])["row"], *columns[1:])
+    if columns[0] != SHARED:
+        connection.execute(_PUT_REPLY.format(otherwise="REPLACE"), columns)
 
 
 def load_reply(connection: sqlite3.Connection, row_id: int, key: bytes) -> Reply | None:

@@ -6,7 +6,7 @@ Every query takes one page and ends, so that no reader holds the write-ahead log
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -287,7 +287,8 @@ def placed_documents(connection: sqlite3.Connection, generation: int, rows: int)
 class PastRow:
     """What an answered row took. `replies` are (answer tokens, seconds) of its calls.
 
-    `fields` and `document_bytes` are of rows that the very same chain answered, from which its requests can be made again.
+    `fields` and `document_bytes` are of rows that the very same chain answered, from which its requests can be made again; of
+    a document's later versions there are none.
     """
 
     usage: Usage
@@ -299,7 +300,7 @@ class PastRow:
 
 
 _PAST = """
-SELECT a.row_id, a.chain_id, a.account, r.fields, json_extract(r.document, '$[2]')
+SELECT a.row_id, a.chain_id, a.account, r.fields, json_extract(r.document, '$[2]'), r.id
 FROM answers a JOIN rows r USING (row_id) WHERE a.done AND a.chain_id IN (SELECT value FROM json_each(?))
 ORDER BY a.rowid DESC LIMIT ?
 """
@@ -316,7 +317,9 @@ def past_rows(connection: sqlite3.Connection, identity: Mapping[str, Json], most
     }
     alike = [chain_id for chain_id, theirs in chains.items() if _same_model(theirs, ours)]
     found = []
-    for row_id, chain_id, text, fields, size in connection.execute(_PAST, (jsontext.dumps(alike), most)).fetchall():
+    past = connection.execute(_PAST, (jsontext.dumps(alike), most)).fetchall()
+    first = _first_versions(connection, {label for *_, size, label in past if size is not None and label is not None})
+    for row_id, chain_id, text, fields, size, label in past:
         account = jsontext.loads(text)
         bodies = connection.execute("SELECT body FROM replies WHERE row_id = ? AND NOT superseded", (row_id,))
         replies = [jsontext.loads(body) for (body,) in bodies]
@@ -328,10 +331,21 @@ def past_rows(connection: sqlite3.Connection, identity: Mapping[str, Json], most
                 calls=account["calls"],
                 replies=tuple((reply["usage"][1], reply["latency_s"]) for reply in replies),
                 fields=jsontext.loads(fields) if same and size is None else None,
-                document_bytes=size if same else None,
+                document_bytes=size if same and first.get(label, row_id) == row_id else None,
             )
         )
     return found
+
+
+def _first_versions(connection: sqlite3.Connection, labels: Set[str]) -> dict[str, int]:
+    """The rows that documents of these ids had first. One pass over the rows.
+
+    A later version has paid only for the parts that an edit changed: beside its size, that says nothing of its tokens.
+    """
+    if not labels:
+        return {}
+    query = "SELECT id, min(row_id) FROM rows WHERE id IN (SELECT value FROM json_each(?)) GROUP BY id"
+    return dict(connection.execute(query, (jsontext.dumps(sorted(labels)),)).fetchall())
 
 
 def _same_model(theirs: Mapping[str, Json], ours: Mapping[str, Json]) -> bool:

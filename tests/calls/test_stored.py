@@ -163,6 +163,56 @@ def test_a_shared_reply_answers_any_row_and_is_charged_to_the_one_that_asked() -
     assert paid.last_reply is None, "it is not the row's own reply"
 
 
+def at_once(call: Call, rows: int) -> list[RowScope | BaseException]:
+    """Rows that ask the same part at the same time; what each was charged, or how it failed."""
+
+    async def work(ordinal: int) -> RowScope:
+        current_row.set(scope := RowScope(make_row(ordinal), 0.0))
+        await call(shared("part"))
+        return scope
+
+    async def main() -> list[RowScope | BaseException]:
+        return await asyncio.gather(*map(work, range(rows)), return_exceptions=True)
+
+    return run_virtual(main())
+
+
+def test_what_rows_ask_at_the_same_time_is_asked_once_and_charged_once() -> None:
+    inner = ScriptedCall([Reply("a", {}, "m", "stop", Usage(10, 2), cost_usd=0.5)], latency_s=1.0)
+
+    scopes = at_once(stored(MemoryReplies())(inner), 3)
+
+    assert len(inner.requests) == 1
+    assert [scope.account.calls for scope in scopes if isinstance(scope, RowScope)] == [1, 0, 0]
+
+
+def test_who_waits_for_another_row_asks_itself_when_that_one_fails() -> None:
+    inner = ScriptedCall([Failure(Kind.SERVER, "down"), "a"], latency_s=1.0)
+
+    failed, asked, borrowed = at_once(stored(MemoryReplies())(inner), 3)
+
+    assert isinstance(failed, CallFailed)
+    assert [isinstance(scope, RowScope) and scope.account.calls for scope in (asked, borrowed)] == [1, 0]
+
+
+def test_a_row_that_is_cut_off_takes_nothing_from_those_that_wait_with_it() -> None:
+    inner = ScriptedCall(["a"], latency_s=1.0)
+    call = stored(MemoryReplies())(inner)
+
+    async def work(ordinal: int) -> str:
+        current_row.set(RowScope(make_row(ordinal), 0.0))
+        return (await call(shared("part"))).text
+
+    async def main() -> list[str]:
+        first, cut_off, third = (asyncio.create_task(work(ordinal)) for ordinal in range(3))
+        await asyncio.sleep(0.5)
+        cut_off.cancel()
+        return [await first, await third]
+
+    assert run_virtual(main()) == ["a", "a"]
+    assert len(inner.requests) == 1
+
+
 def test_a_shared_reply_is_not_that_of_another_chain() -> None:
     inner, replies = ScriptedCall(["first", "second"]), MemoryReplies()
     in_row(0, stored(replies)(inner), lambda call: call(shared("part")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -123,6 +124,28 @@ def test_groups_are_all_neighbours_in_order_and_none_is_too_large(sizes: list[in
 
     assert [index for group in groups for index in group] == list(range(len(sizes)))
     assert all(sum(sizes[index] for index in group) <= most for group in groups)
+
+
+def test_the_last_two_groups_are_evened_by_size_and_not_by_number() -> None:
+    sizes = [1, 2, 90, 40, 1, 2, 1]
+
+    groups = grouped(sizes, [str(index).encode() for index in range(len(sizes))], 100)
+
+    assert all(sum(sizes[index] for index in group) <= 100 for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("text", "headings"),
+    [
+        pytest.param("# One" + " " * 300_000 + "two\n", 1, id="a heading with blanks"),
+        pytest.param("# One\n\n```\n# none\n```\n\n" * 30_000, 30_000, id="fenced code"),
+    ],
+)
+def test_reading_a_document_s_structure_takes_time_as_its_length_does(text: str, headings: int) -> None:
+    began_s = time.process_time()
+
+    assert len(structure_of(text, "").headings) == headings
+    assert time.process_time() - began_s < 5, "it took minutes"
 
 
 @pytest.mark.parametrize("count", [40, 100, 333])

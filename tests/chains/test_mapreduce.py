@@ -102,6 +102,16 @@ def test_a_part_is_asked_alike_whatever_stands_around_it() -> None:
     assert len(asked[1] - asked[0]) < len(asked[1]) / 2
 
 
+def test_fields_that_leave_no_room_for_the_text_fail_the_row_before_any_call() -> None:
+    model = Model(context_tokens=1_000_000)
+
+    with pytest.raises(CallFailed, match="leave no room") as raised:
+        run(chain(model, prompt="Compare {reference} with {text}"), reference="word " * 3200)
+
+    assert raised.value.failure.kind is Kind.CONTEXT_LENGTH
+    assert model.requests == []
+
+
 def test_stuff_asks_in_one_call_whatever_the_length() -> None:
     model = Model(context_tokens=1_000_000)
     run(chain(model, strategy="stuff"))
@@ -188,7 +198,7 @@ def test_the_identity_tells_apart_what_changes_the_answers_of_long_documents() -
     asked: list[dict[str, Any]] = [
         {},
         {"context_tokens": 8000},
-        {"strategy": "map-reduce"},
+        {"strategy": "stuff"},
         {"map_prompt": "{text}"},
         {"reduce_prompt": "{text}"},
     ]

@@ -128,6 +128,17 @@ def test_the_same_command_again_calls_nothing_and_an_insertion_one_part_and_what
     assert len(shop.output()) == 1, "the new summary took the place of the old one"
 
 
+def test_a_long_document_in_two_places_is_mapped_once(shop: Shop) -> None:
+    for folder in ("a", "b"):
+        (shop.folder / "docs" / folder).mkdir(parents=True)
+        (shop.folder / "docs" / folder / "book.txt").write_text(book(50_000))
+
+    prompts = calls_of(shop, "docs", "-o", "out.jsonl")
+
+    assert len(set(maps(prompts))) == len(maps(prompts))
+    assert len(shop.output()) == 2, "they are two answers all the same"
+
+
 def test_going_back_to_the_last_version_costs_nothing(shop: Shop) -> None:
     path = shop.folder / "book.txt"
     for number, text in enumerate([book(50_000), book(50_000) + "\nThe end.\n", book(50_000)]):
@@ -223,6 +234,49 @@ def test_a_dry_run_says_for_each_document_what_and_why(shop: Shop) -> None:
     assert "changed: note-01-0.md (" in ended.stdout
     assert "parts to map, 1 merging)" in ended.stdout
     assert "moved: note-02-0.md" in ended.stdout
+
+
+def test_what_an_edit_cost_is_not_taken_for_the_price_of_a_whole_document(shop: Shop) -> None:
+    path = shop.folder / "book.txt"
+    for number in range(3):
+        path.write_text(f"Version {number}.\n\n" + book(50_000))
+        calls_of(shop, "book.txt", "-o", "out.jsonl")
+    (shop.folder / "other.txt").write_text(book(50_000, seed=7))
+
+    fresh = planned(shop, "other.txt", "-o", "fresh.jsonl")
+    beside = planned(shop, "book.txt", "other.txt", "-o", "out.jsonl")
+
+    assert beside["rows"]["to_call"] == fresh["rows"]["to_call"] == 1
+    assert beside["tokens"]["prompt"] == pytest.approx(fresh["tokens"]["prompt"], rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (["-p", "Summarize it."], 78, "error: -p has no {text}"),
+        (["--strategy", "stuff", "--map-prompt", "Of {text}"], 2, "error: --map-prompt is for documents in parts"),
+        (
+            ["--strategy", "stuff", "--reduce-prompt", "Of {text}"],
+            2,
+            "error: --reduce-prompt is for documents in parts",
+        ),
+    ],
+)
+def test_prompts_that_say_nothing_of_the_document_or_are_never_used_are_refused(
+    shop: Shop, given: list[str], code: int, said: str
+) -> None:
+    (shop.folder / "note.txt").write_text("A note.")
+
+    ended = cli(*summarize(shop, "note.txt", *given), cwd=shop.folder)
+
+    assert (ended.returncode, said in ended.stderr) == (code, True), ended.stderr
+
+
+def test_map_reduce_is_auto_under_another_name(shop: Shop) -> None:
+    (shop.folder / "book.txt").write_text(book(20_000))
+    assert calls_of(shop, "book.txt", "-o", "out.jsonl") != []
+
+    assert calls_of(shop, "book.txt", "-o", "out.jsonl", "--strategy", "map-reduce") == []
 
 
 def test_the_embedded_model_takes_a_book_whole(shop: Shop) -> None:

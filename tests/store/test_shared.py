@@ -52,6 +52,18 @@ def test_a_retry_keeps_what_is_shared_and_counts_it_once(tmp_path: Path) -> None
     asyncio.run(main())
 
 
+def test_what_two_rows_paid_for_the_same_request_counts_twice(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with store_at(tmp_path / "s") as store:
+            first, second = pending_of(await read_whole(store, keyed_all("ab")))
+            store.keep_shared(first, _KEY, _REPLY)
+            store.keep_shared(second, _KEY, _REPLY)
+            assert await spent(store) == (0.5, 70)
+            assert store.shared_reply(first, _KEY) == (_REPLY, True), "the first one stays"
+
+    asyncio.run(main())
+
+
 def test_how_a_document_was_cut_is_kept_by_its_id_and_replaced(tmp_path: Path) -> None:
     async def main() -> None:
         async with store_at(tmp_path / "s") as store:
