@@ -20,7 +20,7 @@ _LONG_INTEGER = b"0" * 19
 
 DIGEST_BYTES = 16
 
-_MOST_DEPTH = 200
+MOST_DEPTH = 200
 """Deeper values are refused where they come in: what writes them later gives up at 254 (orjson) or at Python's own limit."""
 
 
@@ -36,7 +36,7 @@ def loads(text: bytes | str) -> Json:
     """Parse one JSON value, integers of any length. Raises ValueError, also for more than 200 levels of nesting."""
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     value = _parsed(raw)
-    if raw.count(b"[") + raw.count(b"{") > _MOST_DEPTH and _is_too_deep(value):
+    if raw.count(b"[") + raw.count(b"{") > MOST_DEPTH and _is_too_deep(value):
         raise ValueError("nested too deep")
     return value
 
@@ -56,7 +56,7 @@ def _parsed(raw: bytes) -> Json:
 def _is_too_deep(value: Json) -> bool:
     """Level by level, and no further than it has to: itself it must not recurse."""
     level = [value]
-    for _ in range(_MOST_DEPTH + 1):
+    for _ in range(MOST_DEPTH + 1):
         level = [inner for outer in level for inner in _parts(outer)]
         if not level:
             return False

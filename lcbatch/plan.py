@@ -152,16 +152,16 @@ class Plan:
         fits = False
         async with aclosing(self.source.batches()) as batches:
             async for batch in batches:
-                held += [self._judged(item) for item in batch]
-                fits = fits or any(item.failure is None for item in held)
+                held += batch
+                fits = fits or any(self._judged(item).failure is None for item in batch)
                 if fits or len(held) >= _HEAD_ROWS:
                     self._check_head(held, fits=fits)
-                    yield held
+                    yield [self._judged(item) for item in held]
                     held = []
                     fits = True
         if held:
             self._check_head(held, fits=fits)
-            yield held
+            yield [self._judged(item) for item in held]
 
     def _judged(self, item: Item) -> Item:
         """The item, failed when it lacks what the chain needs."""
@@ -177,7 +177,9 @@ class Plan:
             _refuse_clash(item, self.job)
             if isinstance(self.chain, StructuredChain):
                 refuse_column_clash(item.fields, self.job, self.chain.schema.names)
-        lacking = next((name for item in readable if (name := self.chain.missing(_offered(item)))), None)
+        # A document that cannot be read lacks its text for a reason of its own, which says nothing about the template.
+        whole = (item for item in readable if item.failure is None)
+        lacking = next((name for item in whole if (name := self.chain.missing(_offered(item)))), None)
         if not fits and lacking is not None:
             known = {name: None for item in readable for name in _offered(item)}
             what = (

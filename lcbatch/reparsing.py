@@ -15,8 +15,17 @@ from lcbatch.app import Report, displays
 from lcbatch.chains import schema_of
 from lcbatch.chains.schemas import AnswerSchema, Misfit
 from lcbatch.chains.structured import SCHEMA_PARTS, parse_failure, parsed
-from lcbatch.ending import continue_with, failed_rows, noted
-from lcbatch.errors import TRANSIENT, CallFailed, Kind, LcbatchError, RefusedError, UsageError, exit_code_of
+from lcbatch.ending import continue_with, failed_rows, noted, retry_command
+from lcbatch.errors import (
+    TRANSIENT,
+    CallFailed,
+    Kind,
+    LcbatchError,
+    RefusedError,
+    RowsFailed,
+    UsageError,
+    exit_code_of,
+)
 from lcbatch.events import InputSize, RowsFinished, RunFinished, RunStarted
 from lcbatch.job import Job
 from lcbatch.opening import Run, open_stored
@@ -47,7 +56,7 @@ async def reparse(job: Job, world: World, origin: Mapping[str, Json]) -> Report:
             error = await _to_its_end(run, schema, origin)
         error = await noted(run, error, exit_code_of(error) if error else 0)
         exit_code = exit_code_of(error) if error else 0
-        go_on = continue_with(run, exit_code, nothing=False)
+        go_on = await _what_is_next(run, exit_code)
         run.fanout.emit(RunFinished(world.clock(), exit_code, error.message if error else "", go_on))
         return Report(
             snapshot=run.stats.snapshot(world.clock()),
@@ -57,6 +66,13 @@ async def reparse(job: Job, world: World, origin: Mapping[str, Json]) -> Report:
             store_path=run.place.store,
             store_failed=run.store.failed,
         )
+
+
+async def _what_is_next(run: Run, exit_code: int) -> str:
+    """The command that goes on: once all is read, reading it again helps no row that failed."""
+    if exit_code not in {0, RowsFailed.exit_code}:
+        return continue_with(run, exit_code, nothing=False)
+    return retry_command(run) if await run.store.failed_count() else ""
 
 
 async def _to_its_end(run: Run, schema: AnswerSchema, origin: Mapping[str, Json]) -> LcbatchError | None:

@@ -218,6 +218,8 @@ def wire_models(job: Job, env: Mapping[str, str], row_model: str | None, told: T
     if name is None:
         known = "text-embedding-3-small" if job.task == EMBED else "gpt-5-mini"
         raise UsageError("which model?", hint=f"name it with -m, as in -m openai:{known}, or set LCBATCH_MODEL")
+    if job.task == EMBED and job.model.fallback:  # no command has it, but Python does
+        raise UsageError("vectors of two models lie in different spaces", hint="leave out fallback")
     load = load_embedder if job.task == EMBED else load_model
     models = load_models(replace(job.model, model=name), env=env, connections=bounds_of(job).most, told=told, load=load)
     for served in models:

@@ -205,6 +205,14 @@ def test_lines_that_cannot_be_read_do_not_speak_against_the_template(desk: Desk)
     assert [row.failure for row in rows] == [bad.failure] * 120
 
 
+def test_documents_that_cannot_be_read_do_not_speak_against_the_template(desk: Desk) -> None:
+    bad = Item({"path": "a.pdf"}, "a.pdf", failure=Failure(Kind.NO_TEXT, "a scan"))
+    rows = desk.rows([bad] * 120)
+    assert [row.failure for row in rows] == [bad.failure] * 120
+    with pytest.raises(ConfigError, match="has a field 'text'"):
+        desk.rows([bad, Item({"test": 1}, "in.jsonl:1")])
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [({}, "output"), ({"output_field": "text"}, "text"), ({"meta": True, "output_field": "o"}, "meta")],

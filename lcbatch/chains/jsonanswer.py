@@ -84,16 +84,17 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _object(value: Json) -> dict[str, Json] | None:
-    return value if isinstance(value, dict) and _is_finite(value) else None
+    return value if isinstance(value, dict) and _is_kept_whole(value) else None
 
 
-def _is_finite(value: Json) -> bool:
-    """Whether JSON can hold it: a number like 1e999 is read as infinite, and would be written as null."""
+def _is_kept_whole(value: Json, depth: int = 0) -> bool:
+    """Whether it can be written and read back: a number like 1e999 is infinite, and would be null; deeper values are refused."""
+    if depth > jsontext.MOST_DEPTH:
+        return False
     if isinstance(value, float):
         return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(map(_is_finite, value.values()))
-    return all(map(_is_finite, value)) if isinstance(value, list) else True
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return all(_is_kept_whole(one, depth + 1) for one in inner)
 
 
 def _mended(piece: str) -> dict[str, Json] | None:

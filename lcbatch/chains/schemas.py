@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from lcbatch.errors import CallFailed, ConfigError, InputMissing
 from lcbatch.records import Json
 
 if TYPE_CHECKING:
+    from jsonschema import FormatChecker
     from jsonschema.protocols import Validator
 
 _MOST_FAULTS = 3
@@ -78,7 +81,7 @@ def load_schema(text: str, *, app_dir: str | None = None, version: str | None = 
 
 def _of_shorthand(schema: dict[str, Json]) -> AnswerSchema:
     """What the short form does not name is left out of an answer, and is no reason to refuse it."""
-    strict = _of_json(schema, "--schema")
+    strict = _of_json(schema, "--schema", formats=_dates())
     return replace(strict, check=lambda value: strict.check(_pruned(value, schema)))
 
 
@@ -105,8 +108,25 @@ def _parsed(text: bytes | str, where: str) -> Json:
         raise ConfigError(f"{where}: no JSON: {error}", hint="mend the file; a JSON schema is one object") from error
 
 
-def _of_json(schema: Json, where: str) -> AnswerSchema:
-    validator = _validator(schema, where)
+def _dates() -> FormatChecker:
+    """What `date` and `datetime` mean in the short form: in a JSON schema `format` is a remark, and lets anything through."""
+    from jsonschema import FormatChecker  # noqa: PLC0415 - as in _validator
+
+    checker = FormatChecker(formats=())
+    for name, read in (("date", date.fromisoformat), ("date-time", datetime.fromisoformat)):
+        checker.checks(name, raises=ValueError)(partial(_is_read_by, read))
+    return checker
+
+
+def _is_read_by(read: Callable[[str], object], value: object) -> bool:
+    """Raises what `read` raises. What is no text has no format."""
+    if isinstance(value, str):
+        read(value)
+    return True
+
+
+def _of_json(schema: Json, where: str, formats: FormatChecker | None = None) -> AnswerSchema:
+    validator = _validator(schema, where, formats)
     return AnswerSchema(
         names=tuple(_top(schema, where).get("properties", {})),
         response_format=_response_format(schema),
@@ -115,7 +135,7 @@ def _of_json(schema: Json, where: str) -> AnswerSchema:
     )
 
 
-def _validator(schema: Json, where: str) -> Validator:
+def _validator(schema: Json, where: str, formats: FormatChecker | None) -> Validator:
     """What holds values against the schema, without ever fetching another. Raises ConfigError."""
     from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 - 50 ms, which only --schema pays
     from jsonschema.validators import validator_for  # noqa: PLC0415
@@ -131,7 +151,7 @@ def _validator(schema: Json, where: str) -> Validator:
         raise ConfigError(f"{where}: no valid JSON schema: at {at}: {error.message[:_MOST_FAULT_CHARS]}") from error
     for reference in _references(schema):
         _resolved(schema, reference, where)
-    validator: Validator = kind(schema, registry=Registry())
+    validator: Validator = kind(schema, registry=Registry(), format_checker=formats)
     return validator
 
 

@@ -62,7 +62,7 @@ class InPieces:
 
     async def _pieces(self, item: Item, text: str | Failure) -> list[Item]:
         if isinstance(text, Failure):
-            return [replace(item, document=None, failure=text)]
+            return [replace(item, document=None, failure=text, id=_label(item, 1))]
         spans = await asyncio.to_thread(lambda: list(self._cut(text)))
         return [_piece(item, number, text, span) for number, span in enumerate(spans, 1)]
 
@@ -92,7 +92,11 @@ async def _text(item: Item, read: DocumentReader) -> str | Failure:
 
 def _piece(item: Item, number: int, text: str, span: tuple[int, int]) -> Item:
     start, end = span
-    label = f"{item.id}#{number}"
+    label = _label(item, number)
     place = {name: item.fields[name] for name in ("path", "name") if name in item.fields}
     fields = {"id": label, **place, "chunk": number, "start": start, "end": end, "text": text[start:end]}
     return Item(fields, f"{item.place}#{number}", label)
+
+
+def _label(item: Item, number: int) -> str:
+    return f"{item.id}#{number}"

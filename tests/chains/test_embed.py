@@ -65,3 +65,26 @@ def test_pieces_end_at_paragraphs_and_overlap_by_words() -> None:
 
 def test_a_text_that_fits_is_one_piece() -> None:
     assert list(Pieces(512, 64)("  a short text\n")) == [(2, 14)]
+
+
+class _Watched(str):
+    """Counts the characters that are copied out of it."""
+
+    copied = 0
+
+    def __getitem__(self, at: Any) -> str:
+        part = super().__getitem__(at)
+        self.copied += len(part)
+        return part
+
+
+def test_a_long_text_is_cut_in_one_go() -> None:
+    text = _Watched("A sentence of some words. " * 4_000)
+    assert len(list(Pieces(64, 8)(text))) > 400
+    assert text.copied < 5 * len(text)
+
+
+@given(_TEXTS)
+def test_tokens_are_those_of_the_characters(text: str) -> None:
+    assert tokens_of(text + "\ud800") == pytest.approx(sum(map(tokens_of, text)) + tokens_of("\ud800"))
+    assert [tokens_of(char) for char in "aé日🦊"] == [0.25, 0.6, 1.2, 3.0]

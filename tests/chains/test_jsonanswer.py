@@ -56,6 +56,8 @@ def test_pythons_names_and_jsons_may_be_mixed() -> None:
         "{a: 1}",
         "{'a': f'{1}'}",
         "{**{'a': 1}}",
+        '{"a": ' + "[" * 250 + "]" * 250 + "}",
+        '{"a": ' + "[" * 250 + "]" * 250 + ",}",
     ],
 )
 def test_what_is_no_object_or_would_have_to_be_guessed_is_none(text: str) -> None:

@@ -139,6 +139,25 @@ def test_garbage_fails_the_row_and_nothing_else(text: str) -> None:
     assert found["category"] in {"billing", "bug", "other"}
 
 
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        ({"due": "next week", "at": None}, "due: 'next week' is not a 'date'"),
+        ({"due": "2026-02-30", "at": None}, "due: '2026-02-30' is not a 'date'"),
+        ({"due": "2026-02-28", "at": "noon"}, "at: 'noon' is not a 'date-time'"),
+        ({"due": "2026-02-28", "at": "2026-02-28T12:00:00Z"}, None),
+        ({"due": "2026-02-28", "at": None}, None),
+    ],
+)
+def test_dates_of_the_short_form_are_dates(answer: dict[str, str | None], fault: str | None) -> None:
+    schema = load_schema("due date, at? datetime")
+    if fault is None:
+        assert schema.check(answer) == answer
+    else:
+        with pytest.raises(Misfit, match=fault):
+            schema.check(answer)
+
+
 def test_a_pydantic_model_reads_and_writes_the_answer(tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text(MODEL)
     schema = load_schema(f"{tmp_path}/m.py:Ticket")

@@ -17,7 +17,10 @@ import pytest
 from langchain_openai import OpenAIEmbeddings
 from pydantic import SecretStr
 
+from lcbatch import Job
+from lcbatch.errors import UsageError
 from lcbatch.simulator.process import SimulatorProcess
+from lcbatch.wiring import wire_models
 from tests.e2e.support import Shop, cli, command, environment
 
 parquet = importlib.import_module("pyarrow.parquet")
@@ -160,6 +163,26 @@ def test_documents_give_a_vector_for_each_piece_and_only_what_changed_is_asked_a
         assert again.returncode == 0, again.stderr
         assert sum(_texts_billed(provider).values()) - asked <= 2
         assert any("One more paragraph." in row["text"] for row in shop.output())
+
+
+def test_a_document_that_could_not_be_read_gives_its_pieces_once_it_can(shop: Shop) -> None:
+    (shop.folder / "docs").mkdir()
+    (shop.folder / "docs" / "a.md").write_bytes(b"")
+    assert _embed(shop, "docs", "-o", "out.jsonl").returncode == 3
+    assert "no_text" in (shop.folder / "out.jsonl.errors.jsonl").read_text()
+
+    (shop.folder / "docs" / "a.md").write_text("Some words. " * 400)
+    done = _embed(shop, "docs", "-o", "out.jsonl")
+
+    assert done.returncode == 0, done.stderr
+    assert [row["id"] for row in shop.output()][:2] == ["a.md#1", "a.md#2"]
+    assert not (shop.folder / "out.jsonl.errors.jsonl").exists()
+
+
+def test_there_is_no_fallback_to_another_space(shop: Shop) -> None:
+    job = Job.of("in.jsonl", task="embed", model=_MODEL, base_url=shop.provider.base_url, fallback=("openai:other",))
+    with pytest.raises(UsageError, match="different spaces"):
+        wire_models(job, _KEY, None)
 
 
 def test_a_slow_pipe_gets_its_vectors_before_it_ends(shop: Shop) -> None:

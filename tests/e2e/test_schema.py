@@ -127,6 +127,19 @@ def test_a_retry_after_a_reparse_asks_by_the_new_schema(shop: Shop) -> None:
     assert len(shop.billed()) - paid == waiting
 
 
+def test_after_a_reparse_rows_that_failed_for_a_passing_reason_are_the_next_step(shop: Shop) -> None:
+    (shop.folder / "tickets.csv").write_text("ticket,text\nT0,fine\nT1,[[fault:500]]\n")
+    shop.provider.control(faults={})
+    assert run(shop, "--max-wait", "1s") == 3
+
+    done = cli("reparse", "out.csv", "--schema", "category", cwd=shop.folder)
+
+    assert done.returncode == 3
+    assert "lcbatch retry out.csv" in done.stderr
+    assert "lcbatch reparse" not in done.stderr
+    assert [row["error"][:7] for row in table(shop)] == ["", "server:"]
+
+
 @pytest.mark.usefixtures("tickets")
 def test_a_reparse_that_cannot_go_through_changes_nothing(shop: Shop) -> None:
     shop.provider.control(faults={})

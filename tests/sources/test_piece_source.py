@@ -32,7 +32,7 @@ def test_a_document_that_cannot_be_read_is_one_failed_item_between_the_others(tm
     for name, content in (("a.txt", b"one"), ("b.pdf", b"%PDF-1.4 broken"), ("c.txt", b"  "), ("d.txt", b"two")):
         (tmp_path / name).write_bytes(content)
     found = [(item.id, item.failure and item.failure.kind) for item in pieces_of(tmp_path)]
-    assert found == [("a.txt#1", None), ("b.pdf", Kind.BAD_ROW), ("c.txt", Kind.NO_TEXT), ("d.txt#1", None)]
+    assert found == [("a.txt#1", None), ("b.pdf#1", Kind.BAD_ROW), ("c.txt#1", Kind.NO_TEXT), ("d.txt#1", None)]
 
 
 def test_rows_pass_as_they_are(tmp_path: Path) -> None:
