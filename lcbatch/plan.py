@@ -286,15 +286,28 @@ def _without_template(items: Sequence[Item], task: str) -> str:
 def _changed(lineage: Lineage, identity: Mapping[str, Json]) -> RefusedError:
     assert lineage.previous is not None
     names = sorted(set(lineage.previous) | set(identity))
+    before = lineage.previous
     changes = [
-        f"  {name}: {in_a_line(lineage.previous.get(name))} -> {in_a_line(identity.get(name))}"
+        f"  {name}: {in_a_line(_apart(before.get(name), identity.get(name)))}"
+        f" -> {in_a_line(_apart(identity.get(name), before.get(name)))}"
         for name in names
-        if lineage.previous.get(name) != identity.get(name)
+        if before.get(name) != identity.get(name)
     ]
     return RefusedError(
         f"the chain changed since this output was made, which concerns {lineage.answered} rows:\n" + "\n".join(changes),
         hint="--on-change redo asks them all anew, --on-change keep leaves answers as they are; nothing was touched",
     )
+
+
+def _apart(value: Json, other: Json) -> Json:
+    """Of two objects what is not alike: in a schema that is cut to a line, the difference would be behind the cut."""
+    if not (isinstance(value, dict) and isinstance(other, dict)):
+        return value
+    return {
+        name: _apart(one, other.get(name))
+        for name, one in sorted(value.items())
+        if name not in other or one != other[name]
+    }
 
 
 def in_a_line(value: Json) -> str:

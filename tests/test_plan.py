@@ -258,6 +258,14 @@ def test_a_changed_chain_is_refused_and_shown(desk: Desk) -> None:
     assert 'prompt: "first" -> "second"' in error.message
 
 
+def test_of_a_changed_schema_the_difference_is_shown(desk: Desk) -> None:
+    long = {f"field{number}": {"type": "string"} for number in range(20)}
+    before, after = ({"type": "object", "properties": {**long, "z": {"enum": [word]}}} for word in ("old", "new"))
+    desk.run(items_of("abc"), FakeChain(identity={"schema": before}))
+    error = desk.refuses(RefusedError, items_of("abc"), FakeChain(identity={"schema": after}))
+    assert '{"properties":{"z":{"enum":["old"]}}} -> {"properties":{"z":{"enum":["new"]}}}' in error.message
+
+
 def test_a_changed_chain_is_asked_anew_where_that_is_wanted_and_going_back_is_free(desk: Desk) -> None:
     second = FakeChain(identity={"prompt": "second"})
     desk.run(items_of("abc"))
