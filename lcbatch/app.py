@@ -159,7 +159,8 @@ async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projec
         model=run.models[0].label if run.models else "the model",
         max_failures=job.run.max_failures,
         hopeful=await run.store.ever_succeeded(),
-        row_models=model_name(job) is None,
+        row_models=model_name(job) is None or job.chain.chain is not None,
+        own_chain=job.chain.chain is not None,
     )
     async with AsyncExitStack() as stack:
         counting = None

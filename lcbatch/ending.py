@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from lcbatch.errors import CONTINUABLE, LcbatchError, RowsFailed
 from lcbatch.events import Notice
 from lcbatch.opening import Run
 from lcbatch.outputs import put_back, remove_store
 from lcbatch.rules import fails
+from lcbatch.sinks.paths import STORE_ENDING, beside
 
 _MENDABLE = frozenset({4, 8})
 """Stops after which the same command goes on once the user has looked, or paid."""
@@ -81,8 +83,12 @@ def retry_command(run: Run) -> str:
     given = run.job.output
     if run.place.paths.output is None or given.output is None:
         return shlex.join(["lcbatch", "retry", str(run.place.store)])
-    store = [] if given.store is None else ["--store", given.store]
-    return shlex.join(["lcbatch", "retry", given.output, *store])
+    elsewhere = given.store is not None and Path(given.store) != beside(Path(given.output), STORE_ENDING)
+    store = ["--store", str(given.store)] if elsewhere else []
+    keep = (
+        ["--on-change", "keep"] if run.job.run.on_change == "keep" else []
+    )  # it would be refused without, as the run was
+    return shlex.join(["lcbatch", "retry", given.output, *store, *keep])
 
 
 def _without_fresh(command: str) -> str:

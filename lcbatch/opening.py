@@ -42,6 +42,7 @@ from lcbatch.wiring import (
     model_name,
     pieces_of,
     prepare_chain,
+    unused_of,
     wire_models,
 )
 from lcbatch.world import World
@@ -119,6 +120,8 @@ async def open_run(
     for served in models:
         stack.push_async_callback(served.aclose)
     over = prepare_chain(job, models)
+    if unused := unused_of(job):
+        fanout.emit(Notice(unused))
     place = await stack.enter_async_context(locked(place, job, world.command))
     if job.run.fresh:
         for path in set_aside(place):

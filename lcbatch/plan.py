@@ -15,7 +15,7 @@ from lcbatch import jsontext
 from lcbatch.chains.structured import StructuredChain
 from lcbatch.errors import ConfigError, Failure, Kind, LcbatchError, RefusedError, UsageError
 from lcbatch.events import InputRead, InputSize, Notice, RowsPlanned
-from lcbatch.job import Job, suggestion
+from lcbatch.job import EMBED, Job, suggestion
 from lcbatch.ports import Chain, Emit, Keyed, Placed, Source, State
 from lcbatch.records import RAW_FIELD, Fields, Item, Json, Row
 from lcbatch.sinks.paths import TABLES, form_of
@@ -121,7 +121,7 @@ class Plan:
         self.to_the_end = True
         if not self.rows_read:
             self.emit(Notice("there are no rows in the input"))
-        self.emit(RowsPlanned(gone=sum(not row.stays for row in gone)))
+        self.emit(RowsPlanned(gone=sum(not row.stays and not row.edited for row in gone)))
         self.emit(InputRead(self.rows_read, to_the_end=True, passed_over=self.source.passed_over))
         self.emit(InputSize(self.rows_read))
 
@@ -177,6 +177,7 @@ class Plan:
             _refuse_clash(item, self.job)
             if isinstance(self.chain, StructuredChain):
                 refuse_column_clash(item.fields, self.job, self.chain.schema.names)
+        self._look_for_kept(readable)
         # A document that cannot be read lacks its text for a reason of its own, which says nothing about the template.
         whole = (item for item in readable if item.failure is None)
         lacking = next((name for item in whole if (name := self.chain.missing(_offered(item)))), None)
@@ -187,8 +188,17 @@ class Plan:
             )
             raise ConfigError(
                 f"{what} a field {lacking!r}",
-                hint=_instead(lacking, known, readable, own=self.job.chain.chain is not None),
+                hint=_instead(lacking, known, readable, self.job),
             )
+
+    def _look_for_kept(self, items: Sequence[Item]) -> None:
+        """Say which names in --keep no row has: a misspelled one would be missed in a finished output."""
+        if self.job.output.keep in {"all", "none"} or not items:
+            return
+        known = {name: None for item in items for name in ("id", *_offered(item))}
+        for name in sorted(name for name in _kept({}, self.job) if name not in known):
+            rows = "row has" if len(items) == 1 else f"{len(items)} rows have"
+            self.emit(Notice(f"--keep: the first {rows} no field {name!r}; {suggestion(name, known)}"))
 
     def _keyed(self, item: Item) -> Keyed:
         """The item's identities. A document counts by its bytes, never by where it lies, unless the template says so."""
@@ -246,42 +256,60 @@ def _refuse_clash(item: Item, job: Job) -> None:
     if item.document is not None:
         return
     kept = _kept(item.fields, job)
-    ours = {job.output.output_field: "--output-field"} | ({"meta": "--keep"} if job.output.meta else {})
-    for name, flag in ours.items():
+    out = "leave the field out with --keep"
+    ours = {job.output.output_field: f"name the answer otherwise with --output-field, or {out}"}
+    for name, hint in (ours | ({"meta": out} if job.output.meta else {})).items():
         if name in item.fields and name in kept:
             raise UsageError(
                 f"the input has a field {name!r} already",
-                hint=f"name the answer otherwise or leave the field out: {flag}",
+                hint=hint,
             )
 
 
-def _instead(lacking: str, known: Mapping[str, None], items: Sequence[Item], *, own: bool) -> str:
-    """What to do about a field that no row has. `own`: it is a user's own chain that asks for it."""
-    if own:
+def _instead(lacking: str, known: Mapping[str, None], items: Sequence[Item], job: Job) -> str:
+    """What to do about a field that no row has. A user's own chain asks for fields of its own."""
+    if job.chain.chain is not None:
         wanted = "; a chain that takes one value gets the field that --key names" if lacking == "input" else ""
         return suggestion(lacking, known) + wanted
-    return suggestion(lacking, known) if lacking != "prompt" else _without_template(items)
+    if job.chain.prompt is not None or lacking != ("text" if job.task == EMBED else "prompt"):
+        return suggestion(lacking, known)
+    return _without_template(items, job.task)
 
 
-def _without_template(items: Sequence[Item]) -> str:
+def _without_template(items: Sequence[Item], task: str) -> str:
     """Suggest a template over the field that holds the most text."""
     offered = _offered(items[0]) if items else {}
     name = max(offered, key=lambda name: len(str(offered[name])), default="text")
+    if task == EMBED:
+        return f"say what to embed with -p, as in -p '{{{name}}}'"
     return f'say what to ask with -p, as in -p "Summarize: {{{name}}}"'
 
 
 def _changed(lineage: Lineage, identity: Mapping[str, Json]) -> RefusedError:
     assert lineage.previous is not None
     names = sorted(set(lineage.previous) | set(identity))
+    before = lineage.previous
     changes = [
-        f"  {name}: {in_a_line(lineage.previous.get(name))} -> {in_a_line(identity.get(name))}"
+        f"  {name}: {in_a_line(_apart(before.get(name), identity.get(name)))}"
+        f" -> {in_a_line(_apart(identity.get(name), before.get(name)))}"
         for name in names
-        if lineage.previous.get(name) != identity.get(name)
+        if before.get(name) != identity.get(name)
     ]
     return RefusedError(
         f"the chain changed since this output was made, which concerns {lineage.answered} rows:\n" + "\n".join(changes),
         hint="--on-change redo asks them all anew, --on-change keep leaves answers as they are; nothing was touched",
     )
+
+
+def _apart(value: Json, other: Json) -> Json:
+    """Of two objects what is not alike: in a schema that is cut to a line, the difference would be behind the cut."""
+    if not (isinstance(value, dict) and isinstance(other, dict)):
+        return value
+    return {
+        name: _apart(one, other.get(name))
+        for name, one in sorted(value.items())
+        if name not in other or one != other[name]
+    }
 
 
 def in_a_line(value: Json) -> str:

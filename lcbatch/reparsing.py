@@ -99,8 +99,8 @@ async def _parse_all(run: Run, schema: AnswerSchema, origin: Mapping[str, Json])
     before = await store.output_identity()
     if before is None or before.get("chain") not in _OF_ONE_CALL:
         raise RefusedError(
-            "these answers were not made by a prompt of lcbatch's own, and cannot be read by a schema",
-            hint="the output's own command makes them anew",
+            "these answers were not made by `lcbatch run` with a prompt, and cannot be read by a schema",
+            hint="summaries, vectors and answers of --chain stay as they are; `lcbatch run` with --schema makes others",
         )
     identity = {name: value for name, value in before.items() if name not in SCHEMA_PARTS} | dict(schema.identity)
     lineage = await store.lineage(identity)

@@ -36,6 +36,7 @@ class StopRules:
     max_failures: str | None = None
     hopeful: bool = False
     row_models: bool = False
+    own_chain: bool = False
     stop: LcbatchError | None = None
     _done: int = 0
     _failed: int = 0
@@ -101,12 +102,14 @@ class StopRules:
 
     def _outage(self, failure: Failure) -> LcbatchError:
         if failure.kind is Kind.BAD_BODY:
-            hint = "is --base-url right? It ends in /v1 for most"
+            address = "the address that the chain gives its model" if self.own_chain else "--base-url"
+            hint = f"is {address} right? It ends in /v1 for most"
             return ConfigError(f"what answers there is no model provider: {failure.message}", hint=hint)
         if self.hopeful:
             hint = "the same command continues when it is back; --outage-timeout gives it longer"
             return ProviderUnreachable(f"the provider is down: {failure.message}", hint=hint)
-        hint = "is it running, and is --base-url right?"
+        address = "the address that the chain gives its model" if self.own_chain else "--base-url"
+        hint = f"is it running, and is {address} right?"
         return ProviderUnreachable(f"nobody answers for {self.model}: {failure.message}", hint=hint)
 
     def _fatal(self, failure: Failure) -> LcbatchError | None:
@@ -120,6 +123,8 @@ class StopRules:
                 return MoneyStop(f"the provider's quota is used up: {said}", hint="add credit, then run it again")
             case Kind.AUTH:
                 hint = "look at the key's variable (--api-key-env) and at --base-url"
+                if self.own_chain:
+                    hint = "look at the key and the address that the chain gives its model"
                 return AccessDenied(f"the provider refused the key: {said}", hint=hint)
             case Kind.NOT_FOUND if not self.row_models:
                 hint = f"{self.model} is not served there: look at -m and --base-url"

@@ -62,6 +62,7 @@ from lcbatch.wiring import (
     prepare_chain,
     rehearsed,
     rows_in_a_call,
+    unused_of,
     wire_models,
 )
 from lcbatch.world import World
@@ -158,8 +159,8 @@ async def _looked_at(job: Job, world: World, place: Place, source: Source, chain
         stood, here = await store.documents() if isinstance(store, RunStore) else (frozenset[str](), frozenset[str]())
     figures = replace(stats.snapshot(0.0).rows, total=plan.rows_read)
     if stood or here:
-        # A document that was edited, or has the place of an equal one that was, counts among the gone, too.
-        figures = replace(figures, gone=max(0, figures.gone - len(stood & seen.new_documents)))
+        # A document that has the place of an equal one that was edited counts among the gone, too.
+        figures = replace(figures, gone=min(figures.gone, len(stood - here)))
     if job.run.limit is not None:
         figures = replace(figures, gone=0)  # --limit takes nothing out of the output
     return Survey(
@@ -170,7 +171,7 @@ async def _looked_at(job: Job, world: World, place: Place, source: Source, chain
         known=known,
         basis=assumed(job, None),
         refusal=refusal,
-        notes=notes,
+        notes=[*filter(None, [unused_of(job)]), *notes],
         changed=stood & seen.new_documents,
         missing=stood - here,
     )

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
@@ -211,7 +211,7 @@ def model_name(job: Job) -> str | None:
 def wire_models(job: Job, env: Mapping[str, str], row_model: str | None, told: Told = None) -> tuple[Served, ...]:
     """The job's model and its fallbacks; none for a chain that brings its own. `row_model` is what the rows name themselves."""
     name = model_name(job)
-    if name is None and job.chain.chain is not None:
+    if job.chain.chain is not None:
         return ()
     if name is None and row_model is not None:
         name = f"openai:{row_model}"
@@ -225,6 +225,26 @@ def wire_models(job: Job, env: Mapping[str, str], row_model: str | None, told: T
     for served in models:
         _check_bounded(job, served)
     return models
+
+
+def unused_of(job: Job) -> str | None:
+    """What to say of options that are for lcbatch's own chains, where the job's chain is the user's: the model that answers, and
+    the address that a key is sent to, are the ones in its code."""
+    if job.chain.chain is None:
+        return None
+    groups = (
+        (job.chain, {"prompt", "system"}),
+        (job.model, {spec.name for spec in fields(job.model)} - {"price", "timeout"}),
+    )
+    given = [
+        f"--{spec.name.replace('_', '-')}"
+        for group, names in groups
+        for spec in fields(group)
+        if spec.name in names and getattr(group, spec.name) != spec.default
+    ]
+    if not given:
+        return None
+    return f"not used, as --chain asks models of its own: {', '.join(given)} (--chain-arg gives it what it takes)"
 
 
 def _check_bounded(job: Job, served: Served) -> None:

@@ -228,6 +228,29 @@ def test_a_field_that_is_left_out_clashes_with_nothing(desk: Desk, keep: str) ->
     assert desk.run([item_of("a", output=1)], keep=keep) == ["a"]
 
 
+def test_a_name_in_keep_that_no_row_has_is_said(desk: Desk) -> None:
+    desk.run(items_of("a"), keep="id,text")
+    assert not desk.events.of(Notice)
+    desk.run(items_of("ab"), keep="txt")
+    assert [notice.text for notice in desk.events.of(Notice)] == [
+        "--keep: the first 2 rows have no field 'txt'; did you mean 'text'?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"task": "embed"}, "-p '{body}'"),
+        ({"task": "embed", "prompt": "{text}"}, "known: body, id"),
+        ({"system": "{text}"}, "known: body, id"),
+    ],
+)
+def test_rows_without_a_text_are_told_how_to_be_embedded(desk: Desk, options: dict[str, Any], hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        desk.run([Item({"id": 1, "body": "It rains."}, "in.jsonl:1")], FakeChain(frozenset({"text"})), **options)
+    assert hint in caught.value.hint
+
+
 def test_an_empty_input_is_said(desk: Desk) -> None:
     assert desk.run([]) == []
     assert len(desk.events.of(Notice)) == 1
@@ -241,6 +264,14 @@ def test_a_changed_chain_is_refused_and_shown(desk: Desk) -> None:
     error = desk.refuses(RefusedError, items_of("abc"), FakeChain(identity={"prompt": "second"}))
     assert "3 rows" in error.message
     assert 'prompt: "first" -> "second"' in error.message
+
+
+def test_of_a_changed_schema_the_difference_is_shown(desk: Desk) -> None:
+    long = {f"field{number}": {"type": "string"} for number in range(20)}
+    before, after = ({"type": "object", "properties": {**long, "z": {"enum": [word]}}} for word in ("old", "new"))
+    desk.run(items_of("abc"), FakeChain(identity={"schema": before}))
+    error = desk.refuses(RefusedError, items_of("abc"), FakeChain(identity={"schema": after}))
+    assert '{"properties":{"z":{"enum":["old"]}}} -> {"properties":{"z":{"enum":["new"]}}}' in error.message
 
 
 def test_a_changed_chain_is_asked_anew_where_that_is_wanted_and_going_back_is_free(desk: Desk) -> None:
@@ -306,6 +337,7 @@ def test_edited_rows_are_not_gone(desk: Desk) -> None:
     edited = [item_of(text.upper(), id=str(number)) for number, text in enumerate("abcdef")]
     assert desk.run(edited) == list("ABCDEF")
     assert desk.standing() == list("ABCDEF")
+    assert sum(event.gone for event in desk.events.of(RowsPlanned)) == 0
 
 
 def test_a_pipe_forgets_what_is_no_longer_in_it(desk: Desk) -> None:

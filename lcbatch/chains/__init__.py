@@ -44,8 +44,8 @@ def load_templates(options: ChainOptions) -> Templates:
     return Templates(
         _template(options.prompt),
         _template(options.system),
-        _of_parts(options.map_prompt, "--map-prompt", "the part"),
-        _of_parts(options.reduce_prompt, "--reduce-prompt", "the answers to the parts"),
+        _of_parts(options.map_prompt, "--map-prompt", "the part goes in"),
+        _of_parts(options.reduce_prompt, "--reduce-prompt", "the answers to the parts go in"),
         schema_of(options),
     )
 
@@ -121,7 +121,7 @@ def summarizing(
 def _of_parts(text: str | None, flag: str, what: str) -> Template | None:
     template = _template(text)
     if template is not None and "text" not in template.names:
-        raise ConfigError(f"{flag} has no {{text}}", hint=f"{{text}} is where {what} go in")
+        raise ConfigError(f"{flag} has no {{text}}", hint=f"{{text}} is where {what}")
     return template
 
 
@@ -133,5 +133,6 @@ def _template(text: str | None) -> Template | None:
         try:
             text = Path(text[1:]).read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise InputMissing(f"cannot read the template {text[1:]}: {error.strerror}") from error
+            what = f"cannot read the template {text[1:]}: {error.strerror}"
+            raise InputMissing(what, hint=f"a file after @ is looked for from {Path.cwd()} on") from error
     return parse_template(text)

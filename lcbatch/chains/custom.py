@@ -97,7 +97,8 @@ def _built(target: Any, arguments: Mapping[str, Json], chain: str) -> Any:
         return target
     if not callable(target):
         raise ConfigError(
-            f"--chain {chain} is a {type(target).__name__}", hint="name a Runnable, a factory or a function"
+            f"--chain {chain} names a value of type {type(target).__name__}",
+            hint="name a Runnable, a factory or a function",
         )
     if not _is_factory(target, arguments):
         return target

@@ -5,6 +5,7 @@ Imported from installed packages, from the named file and from `--app-dir` only;
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import sys
@@ -68,7 +69,9 @@ def _working_directory_unsearched() -> Iterator[None]:
 
 def _import_file(path: Path, option: str) -> ModuleType:
     if not path.is_file():
-        raise ConfigError(f"{option}: there is no file {str(path)!r}", hint="write it like ./file.py:attr")
+        near = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*.py")], n=1)
+        hint = f"did you mean {str(path.with_name(near[0]))!r}?" if near else "write it like ./file.py:attr"
+        raise ConfigError(f"{option}: there is no file {str(path)!r}", hint=hint)
     name = f"lcbatch_chain_{path.stem}"  # a file named like a package that others import must not stand for it
     if path.suffix != ".py":
         raise ConfigError(f"{option}: {str(path)!r} is no Python file", hint="its name has to end in .py")

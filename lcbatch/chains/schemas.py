@@ -98,7 +98,8 @@ def _file(path: str) -> bytes:
     try:
         return Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
-        raise InputMissing(f"cannot read the schema {path}: {error.strerror}") from error
+        what = f"cannot read the schema {path}: {error.strerror}"
+        raise InputMissing(what, hint=f"a file is looked for from {Path.cwd()} on") from error
 
 
 def _parsed(text: bytes | str, where: str) -> Json:

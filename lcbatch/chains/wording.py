@@ -84,9 +84,8 @@ class Wording:
 
     def whole(self, fields: Fields, text: str) -> Request:
         """A document in one call."""
-        return self._request(
-            self._prompt(), self._offered(fields, words=self.words, text=text, headings="", request="")
-        )
+        offered = self._offered(fields, words=self.words, text=text, headings="", request="")
+        return self._request(self._prompt(), offered, step="whole")
 
     def part(self, fields: Fields, text: str, headings: str) -> Request:
         """One part. It depends on nothing but the part, so that the answer holds for as long as the part stands."""
@@ -101,7 +100,7 @@ class Wording:
         offered = self._offered(fields, words=words, text=text, headings="", request=request)
         return self._request(self._reduce(), offered, step="reduce", shared=not last)
 
-    def _request(self, template: Template, offered: Fields, step: str = "", *, shared: bool = False) -> Request:
+    def _request(self, template: Template, offered: Fields, step: str, *, shared: bool = False) -> Request:
         messages: list[Json] = [
             {"role": "system", "content": self._system().render(offered)},
             {"role": "user", "content": template.render(offered)},

@@ -56,7 +56,7 @@ def retry(
     ] = None,
     store: Store = None,
 ) -> int:
-    """Run failed rows again. Answered rows stay as they are; the input is not needed."""
+    """Run failed rows again. Answered rows stay as they are; of the input only documents are needed."""
     job, again = retry_of(out, store, _kinds(kind), given)
     from lcbatch.cli.start import start  # noqa: PLC0415 - what a run needs is loaded for a run alone
 

@@ -186,7 +186,7 @@ def test_nothing_is_imported_from_the_working_directory_unasked(source: Path) ->
         ("{file}:", "names no attribute", "./file.py:chain"),
         (":x", "names no attribute", "./file.py:chain"),
         ("{file}:runable", "there is no 'runable' in it", "did you mean 'runnable'?"),
-        ("{file}:number", "is a int", "name a Runnable, a factory or a function"),
+        ("{file}:number", "names a value of type int", "name a Runnable, a factory or a function"),
         ("{file}:space.outer", "there is no 'outer' in it", "inner"),
         ("{folder}/nil.py:x", "there is no file", "./file.py:attr"),
         ("{folder}/data.txt:x", "is no Python file", "end in .py"),

@@ -72,7 +72,7 @@ def test_a_document_that_fits_is_one_call() -> None:
     model = Model()
     run(chain(model), text="short")
 
-    assert model.steps == {"": 1}
+    assert model.steps == {"whole": 1}
 
 
 def test_a_long_document_is_mapped_at_once_and_merged_level_by_level() -> None:
@@ -116,7 +116,7 @@ def test_stuff_asks_in_one_call_whatever_the_length() -> None:
     model = Model(context_tokens=1_000_000)
     run(chain(model, strategy="stuff"))
 
-    assert model.steps == {"": 1}
+    assert model.steps == {"whole": 1}
 
 
 def test_stuffed_and_refused_it_fails() -> None:
@@ -129,7 +129,7 @@ def test_a_context_smaller_than_was_said_is_found_out() -> None:
     output, _ = run(chain(model, context_tokens=100_000))
 
     assert output.endswith("word ")
-    assert model.requests[0].step == ""
+    assert model.requests[0].step == "whole"
     assert model.requests[-1].step == "reduce"
 
 

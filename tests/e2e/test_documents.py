@@ -222,6 +222,17 @@ def test_of_a_folder_only_what_changed_is_called(shop: Shop) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [(("-p", "What is this about?"), 78), (("--strategy", "stuff", "--map-prompt", "{text}"), 2)],
+)
+def test_a_prompt_that_leaves_the_document_out_is_refused_before_it_is_paid_for(
+    shop: Shop, options: tuple[str, ...], code: int
+) -> None:
+    folder_of(shop, copies=1, documents=1)
+    assert calls_of(shop, "docs", "-o", "refused/", *options, code=code) == []
+
+
 def test_a_dry_run_says_for_each_document_what_and_why(shop: Shop) -> None:
     folder = folder_of(shop, copies=1, documents=3)
     calls_of(shop, "docs", "-o", "out/")

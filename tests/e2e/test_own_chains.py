@@ -48,6 +48,15 @@ def summary(shop: Shop, env: dict[str, str], chain: str, *options: str) -> dict[
     return figures
 
 
+def test_options_for_a_model_and_a_prompt_are_said_not_to_be_used(shop: Shop, env: dict[str, str]) -> None:
+    """No key is asked for, and nobody takes `-m` for what answers: the model is the one in the chain's own code."""
+    shop.write("in.jsonl", rows_of("a"))
+    options = ("-m", "openai:cheap", "--api-key-env", "NO_SUCH_KEY", "-p", "Say {text}")
+    found = summary(shop, env, f"{_SAMPLES}/three_steps.py:report", *options)
+    assert "not used, as --chain asks models of its own: --prompt, --model, --api-key-env" in found["said"]
+    assert "cheap" not in found["model"]
+
+
 @pytest.mark.parametrize("chain", sorted(SAMPLES))
 def test_a_sample_gives_what_langchain_alone_gives(shop: Shop, env: dict[str, str], chain: str) -> None:
     rows = _SAMPLES / SAMPLES[chain]

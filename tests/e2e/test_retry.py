@@ -265,6 +265,19 @@ def test_the_hint_is_the_command_that_works(shop: Shop, once: str) -> None:
     assert retry(shop, "my out.jsonl", store=str(folder / "st.lcbatch")).exit_code == 0
 
 
+def test_the_hint_after_a_retry_is_the_command_that_works(shop: Shop) -> None:
+    """A store that lies where it always does is not named; what would be refused without --on-change has it."""
+    own = shop.folder / "own.py"
+    own.write_text("def answer(fields):\n    return {'good': 1}[fields['text']]\n")
+    shop.write("in.jsonl", rows_of("good", "bad"))
+    assert run(shop, chain=f"{own}:answer", model=None, base_url=None, prompt=None).exit_code == 3
+    own.write_text(own.read_text() + "# edited\n")
+
+    report = retry(shop, on_change="keep")
+
+    assert report.snapshot.continue_with == f"lcbatch retry {shop.folder / 'out.jsonl'} --on-change keep"
+
+
 def test_failed_rows_are_found_after_a_pipe_with_other_rows_was_cut_short(shop: Shop, once: str) -> None:
     asyncio.run(_piped(shop, "one", "two"))
     asyncio.run(_piped(shop, "other", once, "late", limit=2))
