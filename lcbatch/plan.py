@@ -329,8 +329,8 @@ def in_a_line(value: Json) -> str:
 
 def _fewer_samples(surplus: int, samples: int, before: int) -> str:
     rows = "1 answer leaves" if surplus == 1 else f"{surplus} answers leave"
-    back = f"--samples {before}"
-    return f"{rows} the output, since --samples is {samples} now; the store keeps what was paid: {back} brings it back"
+    back = f"--samples {before} brings {'it' if surplus == 1 else 'them'} back"
+    return f"{rows} the output, since --samples is {samples} now; the store keeps what was paid: {back}"
 
 
 def _not_piped(removed: int) -> str:
