@@ -155,10 +155,11 @@ def lose_answers_of(connection: sqlite3.Connection, row_ids: str, given: Mapping
 
 def departed(connection: sqlite3.Connection) -> list[Name]:
     """Names of rows that left the output or lost their answer, where no row of that name stands answered."""
+    # EXCEPT and not NOT IN, which compares each name with every row's where one could be null.
     query = (
-        f"SELECT name, twin FROM departed WHERE (name, twin) NOT IN (SELECT {_NAME}, twin FROM rows "  # noqa: S608 - a constant
+        f"SELECT name, twin FROM departed EXCEPT SELECT {_NAME}, twin FROM rows "  # noqa: S608 - a constant
         "JOIN standing USING (row_id) JOIN answers ON answers.row_id = rows.row_id "
-        "AND answers.chain_id = standing.chain_id AND answers.sample = standing.sample WHERE done)"
+        "AND answers.chain_id = standing.chain_id AND answers.sample = standing.sample WHERE done"
     )
     return [Name(*columns) for columns in connection.execute(query)]
 
