@@ -128,7 +128,7 @@ class Placing:
             connection.execute(f"DELETE FROM temp.{table}")  # noqa: S608 - a constant
         self._old_generation = int(connection.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()[0])
         self.generation = self._old_generation
-        connection.execute("DELETE FROM places WHERE generation <> ?", (self._old_generation,))
+        cut_short = connection.execute("DELETE FROM places WHERE generation <> ?", (self._old_generation,)).rowcount > 0
         self._old_size = connection.execute(
             "SELECT coalesce(max(ordinal) + 1, 0) FROM places WHERE generation = ?", (self._old_generation,)
         ).fetchone()[0]
@@ -138,6 +138,9 @@ class Placing:
         self._edited = connection.execute("SELECT 1 FROM edited LIMIT 1").fetchone() is not None
         self._diverged = False
         self.ordinal = 0
+        if cut_short:
+            # It gave rows other ids, and who is the first of an id is not what the old places say any more.
+            self._diverge(connection)
 
     def place(self, connection: sqlite3.Connection, batch: Sequence[Keyed]) -> list[Placed]:
         """Give each item its row and say how it stands."""

@@ -53,7 +53,8 @@ def test_kills_repeat_only_what_was_in_flight(tmp_path: Path) -> None:
     output = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert Counter(shown(output)) == Counter((row, sample) for row in range(_ROWS) for sample in range(_SAMPLES))
     assert len(calls) == _WORDS
-    assert _WORDS * _SAMPLES <= calls.total() <= _WORDS * _SAMPLES + _KILLS * _IN_FLIGHT
+    # In flight, and answers on their way to the store, of which the executor lets two to a call wait.
+    assert _WORDS * _SAMPLES <= calls.total() <= _WORDS * _SAMPLES + _KILLS * 3 * _IN_FLIGHT
 
 
 def _until_it_ends(folder: Path, provider: SimulatorProcess) -> None:
