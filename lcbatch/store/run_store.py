@@ -475,6 +475,7 @@ def _opened(path: Path) -> RunStore:
         connection.execute("BEGIN IMMEDIATE")
         standing.settle(connection, 1 + standing.last_seq(connection))
         connection.execute("COMMIT")
+        sharing.begin(connection)
         return RunStore(path, connection, Reserve(reserve_path))
     except (sqlite3.Error, OSError) as error:
         connection.close()
