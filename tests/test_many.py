@@ -19,7 +19,7 @@ from lcbatch.events import InputRead, InputSize, Notice, RowsPlanned, RowsShared
 from lcbatch.job import Job
 from lcbatch.plan import Plan
 from lcbatch.ports import Order, View
-from lcbatch.records import Account, Document, Done, Failed, Item, Outcome, Row, Usage
+from lcbatch.records import Account, Document, Done, Failed, Item, Outcome, Reply, Row, Usage
 from lcbatch.store.run_store import RunStore, open_store
 from lcbatch.testing import Events, FakeChain, ListSource
 from tests.store.model import KINDS
@@ -113,16 +113,18 @@ class Desk:
             if ends is not None and len(called) >= ends:
                 break
             called.append(f"{row.fields['text']}/{row.sample}")
-            shared = await store.put([self._outcome(row, answers[self.calls % len(answers)])])
+            shared = await store.put([self._outcome(store, row, answers[self.calls % len(answers)])])
             self.events(shared)
         return called
 
-    def _outcome(self, row: Row, answer: str) -> Outcome:
+    def _outcome(self, store: RunStore, row: Row, answer: str) -> Outcome:
         self.calls += 1
+        key = jsontext.digest(str(self.calls).encode())
+        store.keep_reply(row, key, Reply(f"answer {self.calls}", {}, "sim", cost_usd=0.5))
         if answer in KINDS:
-            return Failed(row, Failure(Kind(answer), "no"))
+            return Failed(row, Failure(Kind(answer), "no"), made_of=key)
         account = Account("sim", calls=1, attempts=1, usage=Usage(3, 4), cost_usd=0.5)
-        return Done(row, f"answer {self.calls}", account)
+        return Done(row, f"answer {self.calls}", account, reply_key=key)
 
     def lines(self) -> list[Line]:
         """What stands, in the order of the input."""

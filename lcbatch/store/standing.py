@@ -173,7 +173,7 @@ def forget_departed(connection: sqlite3.Connection) -> None:
 
 _ANSWERED = """
 SELECT s.seq, a.done, a.kind, a.message, a.account, a.reply_key, q.body, q.text, q.cost_usd,
-r.row_id, r.content, r.equal_before, r.id, r.place, r.document, r.failure, r.fields, r.row_id - 1
+r.row_id, r.content, r.equal_before, r.sample, r.id, r.place, r.document, r.failure, r.fields, r.row_id - 1
 FROM standing s JOIN rows r USING (row_id)
 JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
 LEFT JOIN replies q ON q.row_id = coalesce(a.shared_from, a.row_id) AND q.request_key = a.reply_key

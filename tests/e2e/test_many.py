@@ -203,3 +203,22 @@ def test_a_number_of_samples_that_cannot_be_is_refused(shop: Shop, number: str) 
 def test_none_is_refused_from_python_too() -> None:
     with pytest.raises(UsageError, match="--samples"):
         Job.of("in.jsonl", samples=0)
+
+
+def test_shared_answers_are_parsed_again_without_a_call(shop: Shop) -> None:
+    shop.write("in.jsonl", numbered("a", "b", "a"))
+    assert run(shop, schema="word, more", samples=2, dedupe=True, ordered=True).exit_code == 0
+    before, paid = shop.output(), len(shop.billed())
+    found = cli("reparse", "out.jsonl", "--schema", "word", "-q", cwd=shop.folder)
+    assert found.returncode == 0, found.stderr
+    assert [(*key, row["output"]["word"]) for key, row in zip(shown(shop.output()), shop.output(), strict=True)] == [
+        (*key, row["output"]["word"]) for key, row in zip(shown(before), before, strict=True)
+    ]
+    assert cli("reparse", "out.jsonl", "--schema", "other int", "-q", cwd=shop.folder).returncode == 3
+    errors = shop.output("out.jsonl.errors.jsonl")
+    assert len(errors) == 6
+    assert all(row["_lcbatch_error"]["answer"] for row in errors), "each has the answer that it shares"
+    assert len(shop.billed()) == paid
+    assert cli("retry", "out.jsonl", "-q", cwd=shop.folder).returncode == 0
+    assert len(shop.billed()) == paid + 4
+    assert shown(shop.output()) == shown(before)
