@@ -236,4 +236,4 @@ async def _count(run: Run, enough: asyncio.Event) -> None:
                 await asyncio.sleep(0)
     except LcbatchError:
         return  # the reading that places the rows says what is wrong with them
-    run.fanout.emit(InputSize(rows))
+    run.fanout.emit(InputSize(rows * (run.job.chain.samples or 1)))

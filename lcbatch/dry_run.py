@@ -83,8 +83,10 @@ def _why_missing(survey: Survey) -> str:
 def _rows(survey: Survey) -> RowsAhead:
     seen, figures = survey.seen, survey.figures
     changed = len(survey.changed)
+    total = figures.total or 0
+    by_themselves = figures.reused + figures.failed_before + seen.to_call + seen.beyond_limit
     return RowsAhead(
-        total=figures.total or 0,
+        total=total,
         reused=figures.reused,
         failed_before=figures.failed_before,
         to_call=seen.to_call,
@@ -96,6 +98,7 @@ def _rows(survey: Survey) -> RowsAhead:
         beyond_limit=seen.beyond_limit,
         gone=figures.gone,
         passed_over=figures.passed_over,
+        shared=max(0, total - by_themselves) if survey.job.chain.dedupe else 0,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from lcbatch.errors import Failure
+from lcbatch.errors import Failure, Kind
 from lcbatch.records import Outcome, Usage
 
 
@@ -80,6 +81,14 @@ class RowsFinished:
 
     now_s: float
     outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowsShared:
+    """Rows stand with the outcome of an equal row that was run: `reused` answered, `failed` by kind of failure. Committed."""
+
+    reused: int = 0
+    failed: Mapping[Kind, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +172,7 @@ Event: TypeAlias = (
     | InputSize
     | RowsStarted
     | RowsFinished
+    | RowsShared
     | CallStarted
     | CallEnded
     | CallWaits

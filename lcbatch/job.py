@@ -115,6 +115,16 @@ class ChainOptions:
     parse_retries: int = option(
         1, "How often an answer that does not fit --schema goes back to the model.", tasks=(RUN,), metavar="N"
     )
+    samples: int | None = option(
+        None,
+        "Ask for N answers a row; the field `sample` numbers them.",
+        tasks=(RUN, SUMMARIZE),
+        metavar="N",
+        parse="count",
+    )
+    dedupe: bool = option(
+        default=False, help_text="Call rows that are equal for the chain once.", tasks=(RUN, SUMMARIZE)
+    )
     compile: bool = option(default=True, help_text="Run the known parts of --chain as plain calls.", tasks=(RUN,))
     strategy: str = option(
         "auto",
@@ -342,14 +352,14 @@ def _checked(spec: Field[Any], value: Any) -> Any:
     kind, _, optional = str(spec.type).partition(" | ")
     if value is None and optional:
         return None
-    value = _typed(kind, value, label)
+    value = _typed(kind, value, label, least=1 if parse == "count" else 0)
     choices = spec.metadata["choices"]
     if choices and value not in choices:
         raise UsageError(f"{label} cannot be {value!r}", hint=f"one of {', '.join(choices)}")
     return value
 
 
-def _typed(kind: str, value: Any, label: str) -> Any:
+def _typed(kind: str, value: Any, label: str, *, least: int = 0) -> Any:
     """A config file and Python bring values of any type; a wrong one is said here, and not by what stumbles over it."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "str":
@@ -359,8 +369,8 @@ def _typed(kind: str, value: Any, label: str) -> Any:
     found: type = type(value)
     if found is not _TYPES[kind]:
         raise UsageError(f"{label} cannot be {value!r}", hint=_TYPE_HINTS[kind])
-    if kind in {"int", "float"} and not 0 <= value < math.inf:
-        raise UsageError(f"{label} cannot be {value!r}", hint="0 or more")
+    if kind in {"int", "float"} and not least <= value < math.inf:
+        raise UsageError(f"{label} cannot be {value!r}", hint=f"{least} or more")
     return value
 
 
@@ -410,4 +420,11 @@ def parse_bytes(text: str, label: str = "a size") -> int:
     return int(match[1]) * _UNITS_BYTES[match[2]]
 
 
-PARSERS = {"duration": parse_duration, "bytes": parse_bytes}
+def parse_count(text: str, label: str = "a count") -> int:
+    """A whole number from its digits. Raises UsageError."""
+    if not re.fullmatch(r"\d+", text.strip()):
+        raise UsageError(f"{label} cannot be {text!r}", hint="a whole number, 1 or more")
+    return int(text)
+
+
+PARSERS = {"duration": parse_duration, "bytes": parse_bytes, "count": parse_count}

@@ -219,7 +219,11 @@ async def _purse(job: Job, store: RunStore, engine: Engine) -> Budget | None:
 def _sinks(job: Job, world: World, place: Place) -> list[Sink]:
     """The output's sink and that of the failed rows. The output comes first: it may refuse, and then nothing is touched."""
     output = open_sink(
-        job.output, task=job.task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal
+        job.output,
+        task=job.task,
+        stdout_fd=world.stdout_fd,
+        stdout_is_terminal=world.stdout_is_terminal,
+        samples=job.chain.samples is not None,
     )
     return [output] if place.errors is None else [output, errors_sink(place.errors)]
 

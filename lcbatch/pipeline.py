@@ -51,10 +51,13 @@ async def _settle(parts: Parts, outcomes: Sequence[Outcome]) -> None:
     if not outcomes:
         return
     try:
-        await parts.store.put(outcomes)
+        shared = await parts.store.put(outcomes)
         parts.emit(RowsFinished(parts.clock(), tuple(outcomes)))
+        count = shared.reused + sum(shared.failed.values())
+        if count:
+            parts.emit(shared)
         for projector in parts.projectors:
-            projector.wake(len(outcomes))
+            projector.wake(len(outcomes) + count)
         for projector in parts.projectors:
             await projector.caught_up(_MOST_LAG)
     except LcbatchError as error:

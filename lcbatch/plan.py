@@ -7,9 +7,10 @@ is touched, and taken back whole when it is refused.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from lcbatch import jsontext
 from lcbatch.chains.structured import StructuredChain
@@ -17,13 +18,16 @@ from lcbatch.errors import ConfigError, Failure, Kind, LcbatchError, RefusedErro
 from lcbatch.events import InputRead, InputSize, Notice, RowsPlanned
 from lcbatch.job import EMBED, Job, suggestion
 from lcbatch.ports import Chain, Emit, Keyed, Placed, Source, State
-from lcbatch.records import RAW_FIELD, Fields, Item, Json, Row
+from lcbatch.records import RAW_FIELD, SAMPLE_FIELD, Fields, Item, Json, Row
 from lcbatch.sinks.paths import TABLES, form_of
 from lcbatch.store.placing import Gone
 from lcbatch.store.run_store import Lineage, RunStore
 
 _HEAD_ROWS = 100
 """So many rows may lack a field before that is taken for a mistake in the template."""
+
+_GROUP_ROWS = 256
+"""So many rows are placed at once, also where each item is a hundred of them."""
 
 _REMOVED_SHARE = 0.10
 
@@ -47,6 +51,16 @@ class Plan:
     to_the_end: bool = False
     exhausted: bool = False
     _called: int = 0
+
+    @property
+    def samples(self) -> int:
+        """How many answers each item of the input is to get."""
+        return self.job.chain.samples or 1
+
+    @property
+    def rows_placed(self) -> int:
+        """Rows that the items read so far have become."""
+        return self.rows_read * self.samples
 
     async def adopt_chain(self) -> None:
         """Take up the chain, if the output was made with it or the user wants the change. Raises RefusedError."""
@@ -87,7 +101,7 @@ class Plan:
 
     async def place_everything(self) -> None:
         """Place the whole input in the transaction that is held. Raises RefusedError, ConfigError, UsageError."""
-        await self.store.begin_placing()
+        await self.store.begin_placing(dedupe=self.job.chain.dedupe)
         async with aclosing(self._place()) as placing:
             async for _ in placing:
                 if reason := self.stop_reason():
@@ -100,7 +114,7 @@ class Plan:
                 yield page
 
     async def _streamed_pages(self) -> AsyncGenerator[list[Row]]:
-        await self.store.begin_placing()
+        await self.store.begin_placing(dedupe=self.job.chain.dedupe)
         async with aclosing(self._place()) as placing:
             async for placed in placing:
                 yield [one.row for one in placed if one.row is not None]
@@ -109,10 +123,12 @@ class Plan:
     async def _place(self) -> AsyncGenerator[list[Placed]]:
         async with aclosing(self._checked_batches()) as batches:
             async for batch in batches:
-                placed = await self.store.place([self._keyed(item) for item in batch])
+                rows = self._samples_of(batch)
+                while group := list(islice(rows, _GROUP_ROWS)):
+                    placed = await self.store.place(group)
+                    self.emit(_tally(placed))
+                    yield placed
                 self.rows_read += len(batch)
-                self.emit(_tally(placed))
-                yield placed
 
     async def _finish_reading(self) -> None:
         """The input has been read to its end: what is gone from it is judged, and leaves the output."""
@@ -121,22 +137,24 @@ class Plan:
         self.to_the_end = True
         if not self.rows_read:
             self.emit(Notice("there are no rows in the input"))
-        self.emit(RowsPlanned(gone=sum(not row.stays and not row.edited for row in gone)))
-        self.emit(InputRead(self.rows_read, to_the_end=True, passed_over=self.source.passed_over))
-        self.emit(InputSize(self.rows_read))
+        self.emit(RowsPlanned(gone=sum(not row.stays and not row.edited and row.sample < self.samples for row in gone)))
+        self.emit(InputRead(self.rows_placed, to_the_end=True, passed_over=self.source.passed_over))
+        self.emit(InputSize(self.rows_placed))
 
     async def _judged_gone(self, gone: Sequence[Gone]) -> list[Gone]:
         """What stays although it is gone from the input is marked. Raises RefusedError.
 
-        Edited rows do not count as gone, and rows of a chain that is no longer asked count for nothing.
+        Edited rows do not count as gone, and rows of a chain that is no longer asked count for nothing. Samples beyond
+        --samples are not gone from the input: they are no longer asked for, and leave the output whatever --on-removed says.
         """
         if self.lenient:
             return [replace(row, successor=None) for row in gone]
         run = self.job.run
-        removed = [row for row in gone if not row.edited and not row.stale]
+        surplus = {row.row_id for row in gone if row.sample >= self.samples}
+        removed = [row for row in gone if not row.edited and not row.stale and row.row_id not in surplus]
         keep = run.on_removed == "keep"
         if removed and run.on_removed == "refuse" and run.limit is None:
-            standing = await self.store.standing_count()
+            standing = await self.store.standing_count() - len(surplus)
             if not self.rows_read or len(removed) > _REMOVED_SHARE * standing:
                 if self.source.rereadable:
                     raise _removed(removed, standing, self.rows_read)
@@ -144,7 +162,12 @@ class Plan:
                 keep = True
                 self.emit(Notice(_not_piped(len(removed))))
         limited = run.limit is not None
-        return [replace(row, stays=not row.edited and (limited or (keep and not row.stale))) for row in gone]
+        if surplus and not limited:
+            self.emit(Notice(_fewer_samples(len(surplus), self.samples, 1 + max(row.sample for row in gone))))
+        return [
+            replace(row, stays=not row.edited and (limited or (keep and not row.stale and row.row_id not in surplus)))
+            for row in gone
+        ]
 
     async def _checked_batches(self) -> AsyncGenerator[list[Item]]:
         """The source's batches, held back until one row has all that the chain needs."""
@@ -200,6 +223,17 @@ class Plan:
             rows = "row has" if len(items) == 1 else f"{len(items)} rows have"
             self.emit(Notice(f"--keep: the first {rows} no field {name!r}; {suggestion(name, known)}"))
 
+    def _samples_of(self, batch: Sequence[Item]) -> Iterator[Keyed]:
+        """The rows that the items become: one each, or as many as --samples, one after the other.
+
+        The first has the identity that the item has without --samples, so that its answer counts for both.
+        """
+        for keyed in map(self._keyed, batch):
+            yield keyed
+            for sample in range(1, self.samples):
+                content = jsontext.digest(keyed.content, b"sample", sample.to_bytes(8, "little"))
+                yield replace(keyed, content=content, sample=sample)
+
     def _keyed(self, item: Item) -> Keyed:
         """The item's identities. A document counts by its bytes, never by where it lies, unless the template says so."""
         uses = self.chain.uses
@@ -253,17 +287,20 @@ def _kept(fields: Fields, job: Job) -> Collection[str]:
 
 
 def _refuse_clash(item: Item, job: Job) -> None:
+    if job.chain.samples is not None and job.output.output_field == SAMPLE_FIELD:
+        raise UsageError(f"--output-field cannot be {SAMPLE_FIELD!r} with --samples", hint="choose another name for it")
     if item.document is not None:
         return
     kept = _kept(item.fields, job)
     out = "leave the field out with --keep"
     ours = {job.output.output_field: f"name the answer otherwise with --output-field, or {out}"}
-    for name, hint in (ours | ({"meta": out} if job.output.meta else {})).items():
+    if job.output.meta:
+        ours["meta"] = out
+    if job.chain.samples is not None:
+        ours[SAMPLE_FIELD] = f"--samples numbers the answers there: {out}, or rename it"
+    for name, hint in ours.items():
         if name in item.fields and name in kept:
-            raise UsageError(
-                f"the input has a field {name!r} already",
-                hint=hint,
-            )
+            raise UsageError(f"the input has a field {name!r} already", hint=hint)
 
 
 def _instead(lacking: str, known: Mapping[str, None], items: Sequence[Item], job: Job) -> str:
@@ -316,6 +353,12 @@ def in_a_line(value: Json) -> str:
     """A value as JSON, cut to what fits a message."""
     text = jsontext.dumps(value)
     return text if len(text) <= 120 else text[:117] + "..."  # noqa: PLR2004 - a line's worth
+
+
+def _fewer_samples(surplus: int, samples: int, before: int) -> str:
+    rows = "1 answer leaves" if surplus == 1 else f"{surplus} answers leave"
+    back = f"--samples {before} brings {'it' if surplus == 1 else 'them'} back"
+    return f"{rows} the output, since --samples is {samples} now; the store keeps what was paid: {back}"
 
 
 def _not_piped(removed: int) -> str:

@@ -121,16 +121,20 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """An item with its identities: `content` over the fields that the chain uses, `whole` over all of them (16 bytes each)."""
+    """An item with its identities: `content` over the fields that the chain uses, `whole` over all of them (16 bytes each).
+
+    With --samples an item is several of these, counted from 0, and `content` is over `sample` too.
+    """
 
     item: Item
     content: bytes
     whole: bytes
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A row in its place. `row` is None unless it is to be run."""
+    """A row in its place. `row` is None unless it is to be run: a pending one without it waits for an equal row's answer."""
 
     state: State
     row: Row | None
@@ -181,7 +185,8 @@ class Layouts(Protocol):
 class Entry:
     """What a sink is given of one row that stands in the output. `fields` and `output` are JSON text.
 
-    `id` is the user's label, else a name that no other row has; `twin` tells rows of one id apart: 0 is the first of them.
+    `id` is the user's label, else a name that no other row has; `sample` counts the answers to one item of the input; `twin`
+    tells rows of one id and sample apart: 0 is the first of them.
     `answer` is what the model said last to a row that failed, None where it said nothing.
     """
 
@@ -197,10 +202,21 @@ class Entry:
     meta: Mapping[str, Json] = field(default_factory=dict)
     twin: int = 0
     answer: str | None = None
+    sample: int = 0
+
+    @property
+    def name(self) -> Name:
+        """What the row's own file is called by."""
+        return Name(sample_name(self.id, self.sample), self.twin)
+
+
+def sample_name(row_id: str, sample: int) -> str:
+    """What a sample of a row is called by. The first has the row's own name, so that asking for more renames none."""
+    return f"{row_id}.sample-{sample}" if sample else row_id
 
 
 class Name(NamedTuple):
-    """What a row's own file is called by: Entry's `id` and `twin`."""
+    """What a row's own file is called by: its id with the mark of its sample, and which it is of those called so."""
 
     id: str
     twin: int = 0

@@ -42,6 +42,8 @@ async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
 
 def _shape(run: Run, view: View) -> Mapping[str, Json]:
     options = {name: value for name, value in run.job.options().items() if name in _SHAPE}
+    if run.job.chain.samples is not None:
+        options["samples"] = True  # how many changes no line
     return {**options, "order": view.order.value}
 
 

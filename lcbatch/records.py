@@ -25,6 +25,10 @@ ERROR_FIELD = "_lcbatch_error"
 """Field that the errors file adds to a row; sources strip it."""
 
 
+SAMPLE_FIELD = "sample"
+"""Field that numbers the answers to one row, from 0, where more than one is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A file whose text becomes the field `text` when its row is run; the text itself is never kept.
@@ -59,8 +63,9 @@ class Item:
 class Row:
     """One unit of input with its identity.
 
-    `ordinal` counts from 0 over the whole input; `key` is 16 bytes, the hash of (the fields that the chain uses, how many
-    equal ones came before); `ref` is the run store's own handle and means nothing elsewhere.
+    `ordinal` counts from 0 over the whole input, each sample of an item by itself; `key` is 16 bytes, the hash of (the fields
+    that the chain uses, `sample`, how many equal ones came before); `ref` is the run store's own handle and means nothing
+    elsewhere.
     """
 
     ordinal: int
@@ -71,6 +76,7 @@ class Row:
     ref: int
     document: Document | None = None
     failure: Failure | None = None
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lcbatch import jsontext
 from lcbatch.errors import Kind, LcbatchError, RefusedError, UsageError
-from lcbatch.events import InputSize, Notice
+from lcbatch.events import InputSize, Notice, RowsPlanned
 from lcbatch.opening import Run
 from lcbatch.plan import Plan, in_a_line
 from lcbatch.records import Json, Row
@@ -34,11 +34,12 @@ async def requeued(run: Run, retry: Retry) -> AsyncGenerator[Row]:
     lineage = await run.store.lineage(identity)
     _check_chain(run, lineage, identity)
     await run.store.answer_with(lineage)
-    count = await run.store.requeue(retry.kinds)
-    if not count:
+    found = await run.store.requeue(retry.kinds, dedupe=run.job.chain.dedupe)
+    if not found.rows:
         kinds = f" as {', '.join(sorted(retry.kinds))}" if retry.kinds else ""
         run.fanout.emit(Notice(f"no row stands failed{kinds}; rows that were never run are the original command's"))
-    run.fanout.emit(InputSize(count))
+    run.fanout.emit(RowsPlanned(reused=found.answered))
+    run.fanout.emit(InputSize(found.rows))
     return _limited(run, run.store.pending(only_requeued=True))
 
 

@@ -9,6 +9,7 @@ run left in its reserve are taken in.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import statistics
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
@@ -157,7 +158,7 @@ async def _looked_at(job: Job, world: World, place: Place, source: Source, chain
         )
         refusal = await _planned(plan, seen, stats)
         stood, here = await store.documents() if isinstance(store, RunStore) else (frozenset[str](), frozenset[str]())
-    figures = replace(stats.snapshot(0.0).rows, total=plan.rows_read)
+    figures = replace(stats.snapshot(0.0).rows, total=plan.rows_placed)
     if stood or here:
         # A document that has the place of an equal one that was edited counts among the gone, too.
         figures = replace(figures, gone=min(figures.gone, len(stood - here)))
@@ -191,11 +192,13 @@ def _told(stats: Stats, notes: list[str], event: Event) -> None:
 async def _store(job: Job, world: World, place: Place) -> AsyncIterator[RunStore | NothingStored]:
     """The store of an earlier run, inside a transaction that is not kept; where there is none, nothing is made."""
     if not place.store.exists():
-        yield NothingStored()
+        with closing(NothingStored()) as nothing:
+            yield nothing
         return
     async with locked(place, job, world.command) as here:
         if job.run.fresh or not here.store.exists():
-            yield NothingStored()
+            with closing(NothingStored()) as nothing:
+                yield nothing
             return
         async with open_store(here.store) as store:
             await store.hold()
@@ -253,12 +256,17 @@ class NothingStored:
 
     def __init__(self) -> None:
         self._ordinal = 0
+        self._said: sqlite3.Connection | None = None
 
-    async def begin_placing(self) -> None:
+    async def begin_placing(self, *, dedupe: bool = False) -> None:
         """There is nothing to sweep away."""
+        if dedupe:
+            # On disk, for an input of any size.
+            self._said = sqlite3.connect("", isolation_level=None)
+            self._said.execute("CREATE TABLE said (content BLOB PRIMARY KEY) WITHOUT ROWID")
 
     async def place(self, batch: Sequence[Keyed]) -> list[Placed]:
-        """Each item is to be run."""
+        """Each item is to be run, with --dedupe the first of those that are equal."""
         placed = []
         for keyed in batch:
             item, ordinal = keyed.item, self._ordinal
@@ -272,9 +280,19 @@ class NothingStored:
                 document=item.document,
                 failure=item.failure,
             )
-            placed.append(Placed(State.PENDING, row))
+            placed.append(Placed(State.PENDING, None if self._was_said(keyed) else row))
             self._ordinal += 1
         return placed
+
+    def _was_said(self, keyed: Keyed) -> bool:
+        if self._said is None or keyed.item.failure is not None:
+            return False
+        return not self._said.execute("INSERT OR IGNORE INTO said VALUES (?)", (keyed.content,)).rowcount
+
+    def close(self) -> None:
+        """What was kept for --dedupe goes."""
+        if self._said is not None:
+            self._said.close()
 
     async def gone(self) -> list[object]:
         """Nothing stood."""

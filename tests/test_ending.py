@@ -16,6 +16,7 @@ import pytest
 from lcbatch.app import run_job
 from lcbatch.ending import continue_with
 from lcbatch.errors import Kind, OutputFailed
+from lcbatch.events import RowsShared
 from lcbatch.job import Job
 from lcbatch.opening import Run
 from lcbatch.ports import Entry
@@ -55,10 +56,10 @@ def test_a_bug_in_an_output_stops_the_run_as_soon_as_it_is_met(work: Work, monke
     def broken(_self: FileSink, _entries: Sequence[Entry]) -> None:
         raise ZeroDivisionError
 
-    async def counted(self: RunStore, outcomes: Sequence[Any]) -> None:
+    async def counted(self: RunStore, outcomes: Sequence[Any]) -> RowsShared:
         nonlocal asked
         asked += len(outcomes)
-        await put(self, outcomes)
+        return await put(self, outcomes)
 
     monkeypatch.setattr(FileSink, "append", broken)
     monkeypatch.setattr(RunStore, "put", counted)

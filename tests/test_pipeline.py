@@ -22,7 +22,7 @@ from lcbatch.errors import (
     TooManyFailures,
     TryLater,
 )
-from lcbatch.events import RowsFinished, Stopping
+from lcbatch.events import RowsFinished, RowsShared, Stopping
 from lcbatch.execute.local import LocalExecutor
 from lcbatch.execute.shutdown import Patience, Shutdown
 from lcbatch.records import Done, Failed, Outcome, Row
@@ -40,12 +40,13 @@ class Committed:
     rows: list[Outcome] = field(default_factory=list)
     reserve: list[Outcome] = field(default_factory=list)
 
-    async def put(self, outcomes: Sequence[Outcome]) -> None:
+    async def put(self, outcomes: Sequence[Outcome]) -> RowsShared:
         await asyncio.sleep(0.01)
         if len(self.rows) >= self.breaks_after:
             self.reserve += outcomes
             raise OutputFailed("the disk is full")
         self.rows += outcomes
+        return RowsShared()
 
 
 @dataclass

@@ -37,7 +37,9 @@ class _Stored:
         of_request = (self._replies.chain_fingerprint, said, times.to_bytes(4, "little"))
         key = jsontext.digest(scope.row.key, *of_request)
         if request.shared:
-            return await self._shared(request, scope, key, jsontext.digest(*of_request))
+            # Samples are independent in all of their steps.
+            sample = (scope.row.sample.to_bytes(4, "little"),) if scope.row.sample else ()
+            return await self._shared(request, scope, key, jsontext.digest(*of_request, *sample))
         return (await self._own(request, scope, key, None))[0]
 
     async def _shared(self, request: Request, scope: RowScope, key: bytes, shared_key: bytes) -> Reply:

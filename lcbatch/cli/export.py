@@ -41,12 +41,20 @@ async def _export(connection: sqlite3.Connection, given: dict[str, Any], store: 
     origin = origin_of(connection, store)
     if "output" in given:
         given["output"] = _target(given["output"], origin, store)
-    kept = {name: value for name, value in origin.options.items() if name in _OPTIONS - {"output", "store"}}
+    kept = {
+        name: value for name, value in origin.options.items() if name in _OPTIONS - {"output", "store"} | {"samples"}
+    }
     job = Job.of(task=origin.task, **{**kept, **given})
     world = process_world(sys.argv[1:])
     # No folder is made of a name without a suffix, as `summarize` would.
     task = EMBED if job.task == EMBED else RUN
-    sink = open_sink(job.output, task=task, stdout_fd=world.stdout_fd, stdout_is_terminal=world.stdout_is_terminal)
+    sink = open_sink(
+        job.output,
+        task=task,
+        stdout_fd=world.stdout_fd,
+        stdout_is_terminal=world.stdout_is_terminal,
+        samples=job.chain.samples is not None,
+    )
     standing = _Standing(connection, generation(connection))
     if "output" in given and _is_replaced(given["output"]):
         sink.rebuild(StandingRows(standing, sink.view))

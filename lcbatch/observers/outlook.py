@@ -21,8 +21,9 @@ class RowsAhead:
     """Rows of the input by what a run would do with them.
 
     `to_call` = `stale` (answered under another prompt or model) + `again` (failed, and worth another try) + `changed` (documents
-    of which another version was answered) + `new`, as far as --limit lets them; `beyond_limit` are the others. `unreadable` of
-    those to call fail without a call. `gone` rows stand in the output and are no longer in the input.
+    of which another version was answered) + `new`, as far as --limit lets them; `beyond_limit` are the others. `shared` rows get
+    an equal row's answer (--dedupe). `unreadable` of those to call fail without a call. `gone` rows stand in the output and are
+    no longer in the input.
     """
 
     total: int
@@ -37,6 +38,7 @@ class RowsAhead:
     gone: int
     passed_over: int
     changed: int = 0
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +216,7 @@ def _rows(rows: RowsAhead) -> str:
     parts = [
         (rows.reused, "reused"),
         (rows.failed_before, "failed before and left so"),
+        (rows.shared, "equal to others and answered with them"),
         (rows.beyond_limit, "left by --limit"),
         (rows.gone, "gone from the input"),
         (rows.passed_over, "passed over"),

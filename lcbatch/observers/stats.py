@@ -18,6 +18,7 @@ from lcbatch.events import (
     LimitChanged,
     RowsFinished,
     RowsPlanned,
+    RowsShared,
     RowsStarted,
     RunFinished,
     RunStarted,
@@ -64,6 +65,7 @@ class Stats:
             InputRead: self._rows.input_read,
             RowsStarted: self._rows.started,
             RowsFinished: self._rows.finished,
+            RowsShared: self._rows.shared,
             CallStarted: self._first_call,
             CallEnded: self._calls.ended,
             CallWaits: self._calls.waits,
@@ -176,6 +178,7 @@ class _Rows:
         self._begun = 0
         self._done = 0
         self._failed = 0
+        self._shared_failures = 0
         self._latency = Histogram()
         self._slow: list[tuple[float, int, str, str]] = []
         self._slow_floor_s = 0.0
@@ -225,6 +228,13 @@ class _Rows:
             if latency_s > self._slow_floor_s:
                 self._keep_slow(latency_s, outcome)
 
+    def shared(self, event: RowsShared) -> None:
+        """Answered without a call, as reused rows are. Their failures are new; the example is that of the row that was run."""
+        self.planned(RowsPlanned(reused=event.reused))
+        for kind, count in event.failed.items():
+            self._kinds[kind.value] += count
+            self._shared_failures += count
+
     def _count_error(self, outcome: Failed) -> None:
         kind = outcome.failure.kind.value
         self._kinds[kind] += 1
@@ -259,12 +269,12 @@ class _Rows:
     def figures(self, now_s: float, elapsed_s: float, window: int) -> RowFigures:
         plan = self._plan
         ended = self._done + self._failed
-        settled = ended + plan.reused + plan.failed_before
+        settled = ended + self._shared_failures + plan.reused + plan.failed_before
         return RowFigures(
             total=self._size,
             done=self._done,
             reused=plan.reused,
-            failed=self._failed,
+            failed=self._failed + self._shared_failures,
             failed_before=plan.failed_before,
             left=None if self._size is None else max(0, self._size - settled),
             in_flight=self.in_flight,

@@ -27,14 +27,22 @@ _PRIVATE = 0o600
 _WITH_FAILED = frozenset({Form.CSV, Form.TSV})
 
 
-def open_sink(options: OutputOptions, *, task: str, stdout_fd: int | None, stdout_is_terminal: bool) -> Sink:
-    """The sink that `-o` names; nothing is created until its `open`. Raises UsageError for an unknown suffix."""
+def open_sink(
+    options: OutputOptions, *, task: str, stdout_fd: int | None, stdout_is_terminal: bool, samples: bool = False
+) -> Sink:
+    """The sink that `-o` names; nothing is created until its `open`. Raises UsageError for an unknown suffix.
+
+    With `samples` each answer is shown with its number among those to its row.
+    """
     form = form_of(options.output, task)
     view = _view(options, form)
     if form is Form.STDOUT or options.output is None:
-        return _stdout(options, view, task=task, fd=stdout_fd, is_terminal=stdout_is_terminal)
+        if stdout_is_terminal and task == SUMMARIZE and stdout_fd is not None:
+            return _plain(view, stdout_fd, samples=samples)
+        selection = Selection.of(options, vectors=task == EMBED, samples=samples)
+        return _stdout(view, selection, fd=stdout_fd, is_terminal=stdout_is_terminal)
     path = Path(options.output)
-    selection = Selection.of(options, vectors=task == EMBED)
+    selection = Selection.of(options, vectors=task == EMBED, samples=samples)
     if form is Form.FOLDER and selection.vectors:
         raise UsageError("vectors go into one file", hint="end its name with .parquet or .jsonl")
     if form is Form.FOLDER:
@@ -85,11 +93,12 @@ def _format(options: OutputOptions, selection: Selection, form: Form, view: View
     )
 
 
-def _stdout(options: OutputOptions, view: View, *, task: str, fd: int | None, is_terminal: bool) -> Sink:
+def _plain(view: View, fd: int, *, samples: bool) -> Sink:
+    columns = shutil.get_terminal_size().columns if not os.isatty(fd) else os.get_terminal_size(fd).columns
+    return StreamSink(view, fd, Lines(plain_text(columns, samples=samples), {}, is_json=False))
+
+
+def _stdout(view: View, selection: Selection, *, fd: int | None, is_terminal: bool) -> Sink:
     if fd is None:
         raise CannotCreateOutput("there is no standard output to write to", hint="name a file with -o")
-    if is_terminal and task == SUMMARIZE:
-        columns = shutil.get_terminal_size().columns if not os.isatty(fd) else os.get_terminal_size(fd).columns
-        return StreamSink(view, fd, Lines(plain_text(columns), {}, is_json=False))
-    selection = Selection.of(options, vectors=task == EMBED)
     return StreamSink(view, fd, Lines(row_line(selection), selection.shape(), for_terminal=is_terminal))

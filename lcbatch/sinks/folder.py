@@ -13,7 +13,7 @@ from pathlib import Path
 from lcbatch import jsontext
 from lcbatch.errors import CannotCreateOutput, LcbatchError, OutputFailed
 from lcbatch.ports import Entry, Name, View
-from lcbatch.records import Json
+from lcbatch.records import SAMPLE_FIELD, Json
 from lcbatch.sinks.aside import Wall, set_aside
 from lcbatch.sinks.faults import cannot_create, cannot_write, sync_folder, write_all
 from lcbatch.sinks.names import OBJECT, TEXT, stem
@@ -113,7 +113,7 @@ class FolderSink:
         if entry.kind is not None:
             return
         suffix, content = render(entry, self._selection)
-        name = Name(entry.id, entry.twin)
+        name = entry.name
         target = self._place(name, suffix)
         if target.parent != self._checked:
             self._enter(target.parent)
@@ -244,7 +244,8 @@ def render(entry: Entry, selection: Selection) -> tuple[str, bytes]:
     head = ""
     if selection.meta:
         # Each value as JSON, which YAML reads as the same value.
-        rows = "".join(f"{key}: {jsontext.dumps(item)}\n" for key, item in {"id": entry.id, **meta}.items())
+        which = {SAMPLE_FIELD: entry.sample} if selection.samples else {}
+        rows = "".join(f"{key}: {jsontext.dumps(item)}\n" for key, item in {"id": entry.id, **which, **meta}.items())
         head = f"---\n{rows}---\n\n"
     return TEXT, (head + value + ("" if value.endswith("\n") else "\n")).encode("utf-8", "backslashreplace")
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from lcbatch import jsontext
 from lcbatch.ports import Entry
-from lcbatch.records import ERROR_FIELD, Json
+from lcbatch.records import ERROR_FIELD, SAMPLE_FIELD, Json
 from lcbatch.sinks.selection import META, Selection, error_name
 
 _BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085"}
@@ -115,13 +115,19 @@ def without(names: Sequence[str]) -> Callable[[str], str]:
 def row_line(selection: Selection) -> Callable[[Entry], str]:
     """The line of a row in the output: its fields, the answer, and for a failed row null and the error."""
     name = jsontext.dumps(selection.output_field)
-    added = (selection.output_field, META) if selection.meta else (selection.output_field,)
+    added = [
+        selection.output_field,
+        *([META] if selection.meta else []),
+        *([SAMPLE_FIELD] if selection.samples else []),
+    ]
     clear = without(added)
     whole = selection.keep is None
 
     def line(entry: Entry) -> str:
         head = clear(entry.fields if whole and not entry.is_document else jsontext.dumps(selection.fields(entry)))
         tail = f"{name}:{selection.answer(entry)}"
+        if selection.samples:
+            tail = f'"{SAMPLE_FIELD}":{entry.sample},{tail}'
         if selection.meta:
             tail += f',"{META}":{jsontext.dumps(dict(entry.meta))}'
         if entry.kind is not None:
@@ -139,11 +145,14 @@ _without_error = without((ERROR_FIELD,))
 def error_line(entry: Entry) -> str:
     """The line of a failed row in the errors file: the row as it came and `_lcbatch_error`, which sources strip.
 
-    What the model answered all the same stands in it as `answer`.
+    What the model answered all the same stands in it as `answer`. The number of a sample stands in it, too: as input the row is
+    asked for as many answers as any other.
     """
     error: dict[str, Json] = {"kind": entry.kind, "message": entry.message, "attempts": entry.meta.get("attempts", 0)}
     if entry.place:
         error["place"] = entry.place
+    if entry.sample:
+        error[SAMPLE_FIELD] = entry.sample
     error |= _answer(entry)
     return joined(_without_error(entry.fields), f'"{ERROR_FIELD}":{jsontext.dumps(error)}')
 

@@ -32,13 +32,17 @@ def _is_steering(char: str) -> bool:
     return char in _STEERING or unicodedata.category(char) in {"Cc", "Cs"}
 
 
-def plain_text(columns: int) -> Callable[[Entry], str]:
-    """The text of a row: id and model, then the answer, wrapped to the terminal's width but not beyond 100 columns."""
+def plain_text(columns: int, *, samples: bool = False) -> Callable[[Entry], str]:
+    """The text of a row: id and model, then the answer, wrapped to the terminal's width but not beyond 100 columns.
+
+    With `samples` the title says which answer to the row it is.
+    """
     width = max(_NARROWEST, min(columns, _WIDEST))
 
     def text(entry: Entry) -> str:
         model = harmless(str(entry.meta.get("model") or "")).replace("\n", " ")
-        title = harmless(entry.id).replace("\n", " ") + (f"  [{model}]" if model else "")
+        which = f", sample {entry.sample}" if samples else ""
+        title = harmless(entry.id).replace("\n", " ") + which + (f"  [{model}]" if model else "")
         if entry.kind is not None:
             return f"{title}\n{entry.kind}: {harmless(entry.message or '')}\n\n"
         value = jsontext.loads(entry.output or "null")

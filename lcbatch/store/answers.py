@@ -148,7 +148,7 @@ INSERT INTO answers (row_id, chain_id, sample, done, reply_key, kind, message, a
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (row_id, chain_id, sample) DO UPDATE SET done = excluded.done, reply_key = excluded.reply_key,
     kind = excluded.kind, message = excluded.message, account = excluded.account,
-    finished_at = excluded.finished_at, output = excluded.output, asked_anew = 0
+    finished_at = excluded.finished_at, output = excluded.output, asked_anew = 0, shared_from = NULL
 WHERE excluded.done OR NOT answers.done
 """
 
@@ -175,11 +175,16 @@ def insert_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], 
 
 
 _PUT_ANEW = """
-INSERT INTO answers (row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO answers (row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output, shared_from)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, (
+    SELECT a.shared_from FROM standing s JOIN answers a
+    ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample WHERE s.row_id = ?1
+))
 ON CONFLICT (row_id, chain_id, sample) DO UPDATE SET done = excluded.done, reply_key = excluded.reply_key,
-    kind = excluded.kind, message = excluded.message, account = excluded.account, output = excluded.output
+    kind = excluded.kind, message = excluded.message, account = excluded.account, output = excluded.output,
+    shared_from = excluded.shared_from
 """
+"""The reply is the one that what stands was made of, be it an equal row's."""
 
 
 def replace_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:

@@ -18,18 +18,15 @@ from typing import Any
 
 from lcbatch import jsontext
 from lcbatch.errors import TRANSIENT, Failure, Kind
-from lcbatch.ports import Keyed, Placed, State
+from lcbatch.ports import Keyed, Placed, State, sample_name
 from lcbatch.records import Document, Row
-from lcbatch.store import standing
+from lcbatch.store import sharing, standing
 
 _FOUND = """
 r.row_id, r.content, r.equal_before, r.whole, r.id, r.place, r.twin, s.chain_id, a.done, a.kind
 """
 
-_AS_IT_STANDS = """
-LEFT JOIN standing s ON s.row_id = r.row_id AND NOT s.again
-LEFT JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
-"""
+_AS_IT_STANDS = sharing.AS_IT_STANDS
 
 _PREFIX = f"""
 SELECT {_FOUND} FROM places p JOIN rows r USING (row_id) {_AS_IT_STANDS}
@@ -38,8 +35,9 @@ WHERE p.generation = ? AND p.ordinal >= ? ORDER BY p.ordinal LIMIT ?
 
 _BY_CONTENT = f"SELECT {_FOUND} FROM rows r {_AS_IT_STANDS} WHERE r.content = ? AND r.equal_before = ?"  # noqa: S608
 
-_GONE = """
-SELECT row_id, id, again OR chain_id NOT IN (SELECT other_id FROM accepts WHERE accepts.chain_id = :chain), successor
+_GONE = f"""
+SELECT row_id, {standing.LABEL}, rows.sample,
+again OR chain_id NOT IN (SELECT other_id FROM accepts WHERE accepts.chain_id = :chain), successor
 FROM standing JOIN rows USING (row_id)
 LEFT JOIN (
     SELECT row_id, successor FROM edited
@@ -47,24 +45,26 @@ LEFT JOIN (
 ) USING (row_id)
 WHERE row_id NOT IN (SELECT row_id FROM places WHERE generation = :new AND ordinal < :size)
 ORDER BY row_id
-"""
+"""  # noqa: S608 - a constant
 
-_OF_THESE_IDS = """
-SELECT id, row_id, row_id NOT IN (SELECT row_id FROM places WHERE generation = :old AND ordinal < :old_size)
+_OF_THESE_IDS = f"""
+SELECT {standing.LABEL} AS label, row_id,
+row_id NOT IN (SELECT row_id FROM places WHERE generation = :old AND ordinal < :old_size)
 FROM places JOIN rows USING (row_id)
-WHERE generation = :new AND ordinal < :size AND id IN (SELECT value FROM json_each(:ids)) ORDER BY ordinal
-"""
+WHERE generation = :new AND ordinal < :size AND label IN (SELECT value FROM json_each(:ids)) ORDER BY ordinal
+"""  # noqa: S608 - a constant
 
-_LIKE_OURS = re.compile(r"row-[0-9]+")
-"""An id that could be the name of a row without one (standing.py)."""
+_LIKE_OURS = re.compile(r"row-[0-9]+(\.sample-[0-9]+)?")
+"""A name that could be that of a row without an id (standing.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
     """A row that stands in the output and is no longer in the input.
 
-    `successor` is the new row that has its id: it was edited. `namesake` says that another row of its id is still there.
-    `stale` says that what stands is of a chain that no longer counts. `stays` is for the plan to say.
+    `id` has the mark of its sample. `successor` is the new row that has its id: it was edited. `namesake` says that another
+    row of its id is still there. `stale` says that what stands is of a chain that no longer counts. `stays` is for the plan
+    to say.
     """
 
     row_id: int
@@ -73,6 +73,7 @@ class Gone:
     namesake: bool = False
     stale: bool = False
     stays: bool = False
+    sample: int = 0
 
     @property
     def edited(self) -> bool:
@@ -110,10 +111,16 @@ class Placing:
         self._known_rows = 0
         self._accepted: frozenset[int] = frozenset()
         self._edited = False
+        self._dedupe = False
         self.ordinal = 0
 
-    def begin(self, connection: sqlite3.Connection) -> None:
-        """Start at the input's beginning. Leftovers of a reading that was cut short are swept away."""
+    def begin(self, connection: sqlite3.Connection, *, dedupe: bool = False) -> None:
+        """Start at the input's beginning. Leftovers of a reading that was cut short are swept away.
+
+        With `dedupe` a row without an answer stands and falls with the first one that is equal to it.
+        """
+        sharing.begin(connection)
+        self._dedupe = dedupe
         for table, key in (("seen", "content BLOB"), ("labels", "id TEXT")):
             connection.execute(
                 f"CREATE TEMP TABLE IF NOT EXISTS {table} ({key} PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID"
@@ -121,7 +128,7 @@ class Placing:
             connection.execute(f"DELETE FROM temp.{table}")  # noqa: S608 - a constant
         self._old_generation = int(connection.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()[0])
         self.generation = self._old_generation
-        connection.execute("DELETE FROM places WHERE generation <> ?", (self._old_generation,))
+        cut_short = connection.execute("DELETE FROM places WHERE generation <> ?", (self._old_generation,)).rowcount > 0
         self._old_size = connection.execute(
             "SELECT coalesce(max(ordinal) + 1, 0) FROM places WHERE generation = ?", (self._old_generation,)
         ).fetchone()[0]
@@ -131,6 +138,9 @@ class Placing:
         self._edited = connection.execute("SELECT 1 FROM edited LIMIT 1").fetchone() is not None
         self._diverged = False
         self.ordinal = 0
+        if cut_short:
+            # It gave rows other ids, and who is the first of an id is not what the old places say any more.
+            self._diverge(connection)
 
     def place(self, connection: sqlite3.Connection, batch: Sequence[Keyed]) -> list[Placed]:
         """Give each item its row and say how it stands."""
@@ -161,7 +171,7 @@ class Placing:
             "chain": self._chain_id,
         }
         found = connection.execute(_GONE, bounds).fetchall()
-        ids = {label for _, label, _, successor in found if label is not None and successor is None}
+        ids = {label for _, label, *_, successor in found if label is not None and successor is None}
         taken = {successor for *_, successor in found}
         here: dict[str, deque[int]] = defaultdict(deque)
         if ids:
@@ -169,10 +179,10 @@ class Placing:
             for label, row_id, is_new in connection.execute(_OF_THESE_IDS, wanted):
                 here[label] += [row_id] if is_new and row_id not in taken else []
         gone = []
-        for row_id, label, stale, known in found:
+        for row_id, label, sample, stale, known in found:
             # One for one: of four rows with an id two of which are gone, and one is new, one was edited.
             successor = here[label].popleft() if known is None and here.get(label) else known
-            gone.append(Gone(row_id, label, successor, namesake=label in here, stale=bool(stale)))
+            gone.append(Gone(row_id, label, successor, namesake=label in here, stale=bool(stale), sample=sample))
         return gone
 
     def finish(self, connection: sqlite3.Connection) -> None:
@@ -190,10 +200,10 @@ class Placing:
     def _diverge(self, connection: sqlite3.Connection) -> None:
         """From here on the input is another than last time; rows appended to it stay in the old generation."""
         self._diverged = True
-        for table, key in (("seen", "content"), ("labels", "id")):
+        for table, key in (("seen", "content"), ("labels", standing.LABEL)):
             connection.execute(
                 f"INSERT INTO temp.{table} SELECT {key}, count(*) FROM places JOIN rows USING (row_id) "  # noqa: S608
-                f"WHERE generation = ? AND ordinal < ? AND {key} IS NOT NULL GROUP BY {key}",
+                f"WHERE generation = ? AND ordinal < ? AND {key} IS NOT NULL GROUP BY 1",
                 (self._old_generation, self.ordinal),
             )
         if self.ordinal == self._old_size:
@@ -214,9 +224,9 @@ class Placing:
     @staticmethod
     def _insert(connection: sqlite3.Connection, keyed: Keyed, equal_before: int, twin: int) -> _Found:
         row_id = connection.execute(
-            "INSERT INTO rows (content, equal_before, whole, id, place, document, failure, fields, twin) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (keyed.content, equal_before, keyed.whole, *_columns(keyed), twin),
+            "INSERT INTO rows (content, equal_before, whole, id, place, document, failure, fields, twin, sample) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (keyed.content, equal_before, keyed.whole, *_columns(keyed), twin, keyed.sample),
         ).lastrowid
         return _Found(row_id or 0, keyed.content, equal_before, keyed.whole, keyed.item.id, keyed.item.place, twin)
 
@@ -237,6 +247,9 @@ class Placing:
             self._recall(connection, found)
         if found.done:
             return Placed(State.ANSWERED, None)
+        shared = self._shared(connection, found) if self._dedupe and keyed.item.failure is None else None
+        if shared is not None:
+            return Placed(shared, None)
         if found.done == 0 and found.kind not in TRANSIENT:
             return Placed(State.FAILED_BEFORE, None)
         if found.done == 0:
@@ -263,6 +276,22 @@ class Placing:
         connection.execute(standing.LET_STAND, (found.row_id, found.chain_id, sample, self.next_seq))
         self.next_seq += 1
 
+    def _shared(self, connection: sqlite3.Connection, found: _Found) -> State | None:
+        """How a row without an answer stands by what an equal one came to; None where there is none to go by."""
+        if found.equal_before:
+            source = sharing.leader_of(connection, found.content)
+        else:
+            is_new = found.row_id > self._known_rows
+            source = None if is_new else sharing.any_answer(connection, found.content, self._chain_id)
+        if source is None or (found.done == 0 and source.done == 0 and found.kind not in TRANSIENT):
+            return None
+        standing.reopen(connection, found.row_id)
+        if source.done is None:
+            sharing.follow(connection, found.row_id, source.row_id)
+            return State.PENDING
+        self.next_seq = sharing.give(connection, source, found.row_id, self.next_seq)
+        return State.ANSWERED if source.done else State.FAILED_BEFORE
+
 
 _SEEN_AGAIN = """
 INSERT INTO temp.seen VALUES (?, 1) ON CONFLICT (content) DO UPDATE SET times = times + 1 RETURNING times
@@ -270,14 +299,13 @@ INSERT INTO temp.seen VALUES (?, 1) ON CONFLICT (content) DO UPDATE SET times = 
 
 
 def _twins(connection: sqlite3.Connection, batch: Sequence[Keyed]) -> list[int]:
-    """Of each item, how many of its id came before it. All of a batch at once: one by one it took a third of placing."""
-    labels = {keyed.item.id for keyed in batch}
-    known = jsontext.dumps(sorted(label for label in labels if label is not None))
+    """Of each item, how many of its name came before it. All of a batch at once: one by one it took a third of placing."""
+    labels = [None if keyed.item.id is None else sample_name(keyed.item.id, keyed.sample) for keyed in batch]
+    known = jsontext.dumps(sorted({label for label in labels if label is not None}))
     query = "SELECT id, times FROM temp.labels WHERE id IN (SELECT value FROM json_each(?))"
     times: dict[str | None, int] = dict(connection.execute(query, (known,)))
     twins = []
-    for keyed in batch:
-        label = keyed.item.id
+    for label in labels:
         before = times.get(label, 0)
         if label is not None:
             times[label] = before + 1
@@ -336,6 +364,7 @@ def _row(keyed: Keyed, found: _Found, ordinal: int) -> Row:
         ref=found.row_id,
         document=item.document,
         failure=item.failure,
+        sample=keyed.sample,
     )
 
 
@@ -345,8 +374,8 @@ def row_key(content: bytes, equal_before: int) -> bytes:
 
 
 def restored_row(columns: Sequence[Any]) -> Row:
-    """A row as it was placed, from (row_id, content, equal_before, id, place, document, failure, fields, ordinal)."""
-    row_id, content, equal_before, label, place, document, failure, fields, ordinal = columns
+    """A row as it was placed, from (row_id, content, equal_before, sample, id, place, document, failure, fields, ordinal)."""
+    row_id, content, equal_before, sample, label, place, document, failure, fields, ordinal = columns
     kind, message = jsontext.loads(failure) if failure is not None else (None, "")
     return Row(
         ordinal=ordinal,
@@ -357,4 +386,5 @@ def restored_row(columns: Sequence[Any]) -> Row:
         ref=row_id,
         document=Document(*jsontext.loads(document)) if document is not None else None,
         failure=Failure(Kind(kind), message) if kind is not None else None,
+        sample=sample,
     )

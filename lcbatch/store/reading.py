@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -23,18 +24,19 @@ _PAGE = 500
 
 _ENTRY = """
 s.seq, {ordinal}, r.row_id, r.id, r.place, r.fields, r.document IS NOT NULL,
-CASE WHEN a.done THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account, {twin},
+CASE WHEN a.done THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account, {twin}, {sample},
 CASE WHEN NOT a.done THEN q.text END, CASE WHEN NOT a.done THEN q.body END
 """
 
 _JOINS = """
 {join} rows r ON r.row_id = s.row_id
 {join} answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
-LEFT JOIN replies q ON q.row_id = a.row_id AND q.request_key = a.reply_key
+LEFT JOIN replies q ON q.row_id = {owner} AND q.request_key = a.reply_key
 """
 
 _TWINS_SINCE = 3
-"""The first format that has them."""
+_SAMPLES_SINCE = 4
+"""The first formats that have them. Shared answers came with samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,15 @@ class _Queries:
     def over(cls, version: int, *, visible: str) -> _Queries:
         """Queries over a store of this format, which an export may be older than; `visible` is a condition on `standing s`."""
         twin = "r.twin" if version >= _TWINS_SINCE else "0"
-        entry, joins = _ENTRY.format(ordinal="-1", twin=twin), _JOINS.format(join="JOIN")
+        has_samples = version >= _SAMPLES_SINCE
+        told = partial(_ENTRY.format, twin=twin, sample="r.sample" if has_samples else "0")
+        joined = partial(_JOINS.format, owner="coalesce(a.shared_from, a.row_id)" if has_samples else "a.row_id")
+        entry, joins = told(ordinal="-1"), joined(join="JOIN")
         unplaced = f"{visible} AND s.row_id NOT IN (SELECT row_id FROM places WHERE generation = ?)"  # noqa: S608 - constants
         return cls(
             by_seq=f"SELECT {entry} FROM standing s {joins} WHERE s.seq > ? AND {visible} ORDER BY s.seq LIMIT ?",  # noqa: S608
-            by_ordinal=f"SELECT {_ENTRY.format(ordinal='p.ordinal', twin=twin)} FROM places p "  # noqa: S608
-            f"LEFT JOIN standing s ON s.row_id = p.row_id AND {visible} {_JOINS.format(join='LEFT JOIN')}"
+            by_ordinal=f"SELECT {told(ordinal='p.ordinal')} FROM places p "  # noqa: S608
+            f"LEFT JOIN standing s ON s.row_id = p.row_id AND {visible} {joined(join='LEFT JOIN')}"
             "WHERE p.generation = ? AND p.ordinal >= ? ORDER BY p.ordinal LIMIT ?",
             without_place=f"SELECT {entry} FROM standing s {joins} "  # noqa: S608
             f"WHERE s.seq > ? AND {unplaced} ORDER BY s.seq LIMIT ?",
@@ -149,9 +154,23 @@ def _shown(columns: tuple[Any, ...], view: View) -> bool:
 
 
 def _entry(columns: tuple[Any, ...]) -> Entry:
-    seq, ordinal, row_id, label, place, fields, is_document, output, done, kind, message, account, twin, *reply = (
-        columns
-    )
+    (
+        seq,
+        ordinal,
+        row_id,
+        label,
+        place,
+        fields,
+        is_document,
+        output,
+        done,
+        kind,
+        message,
+        account,
+        twin,
+        sample,
+        *reply,
+    ) = columns
     return Entry(
         seq=seq,
         ordinal=ordinal,
@@ -165,6 +184,7 @@ def _entry(columns: tuple[Any, ...]) -> Entry:
         meta=jsontext.loads(account),
         twin=twin,
         answer=_raw_answer(*reply),
+        sample=sample,
     )
 
 
@@ -301,7 +321,8 @@ class PastRow:
 
 _PAST = """
 SELECT a.row_id, a.chain_id, a.account, r.fields, json_extract(r.document, '$[2]'), r.id
-FROM answers a JOIN rows r USING (row_id) WHERE a.done AND a.chain_id IN (SELECT value FROM json_each(?))
+FROM answers a JOIN rows r USING (row_id) WHERE a.done AND a.shared_from IS NULL
+AND a.chain_id IN (SELECT value FROM json_each(?))
 ORDER BY a.rowid DESC LIMIT ?
 """
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from lcbatch import jsontext
 from lcbatch.errors import CannotCreateOutput, Failure, Kind
+from lcbatch.events import RowsShared
 from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
 from lcbatch.records import Account, Json, Outcome, Reply, Row
-from lcbatch.store import answers, reading, standing
+from lcbatch.store import answers, reading, sharing, standing
 from lcbatch.store.boot import boot_id
 from lcbatch.store.past import PastReplies, layout_name
 from lcbatch.store.placing import Gone, Placing, restored_row
@@ -56,6 +57,14 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Requeued:
+    """Failed rows that were taken up again; `answered` of them by an equal row's answer, without a call."""
+
+    rows: int
+    answered: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """US dollars and tokens, over all runs of an output."""
 
@@ -77,6 +86,7 @@ class RunStore:
         self.chain_fingerprint = b""
         self._placing = Placing(0, 1 + standing.last_seq(connection), reading.generation(connection))
         self._first_new_row = 1 + answers.last_row(connection)
+        self._dedupe = False
         self._run_id = 0
         self._reader = connect(path, read_only=True)
         self._view_reader = connect(path, read_only=True)
@@ -178,8 +188,10 @@ class RunStore:
         """Keep what was done since `hold`, or none of it."""
         await self._writer.release(commit=commit)
 
-    async def begin_placing(self) -> None:
-        await self._writer.submit(self._placing.begin)
+    async def begin_placing(self, *, dedupe: bool = False) -> None:
+        """Read the input from its beginning. With `dedupe` rows that are equal for the chain share what one of them comes to."""
+        self._dedupe = dedupe
+        await self._writer.submit(partial(self._placing.begin, dedupe=dedupe))
 
     async def place(self, batch: Sequence[Keyed]) -> list[Placed]:
         """Give the next items of the input their rows."""
@@ -247,20 +259,29 @@ class RunStore:
 
     # --- rows from the store alone
 
-    async def requeue(self, kinds: frozenset[Kind] | None) -> int:
-        """Take failed rows (of these kinds) up again; their failed call is asked anew. Returns how many.
+    async def requeue(self, kinds: frozenset[Kind] | None, *, dedupe: bool = False) -> Requeued:
+        """Take failed rows (of these kinds) up again; their failed call is asked anew, with `dedupe` one for all equal rows.
 
         All that stand failed are chosen from, wherever the input's last reading came to. They stand so until something comes
         of it: those that an earlier retry took up and did not come to are among them, and what it did ask is not asked again.
         """
 
-        def work(connection: sqlite3.Connection) -> int:
+        self._dedupe = dedupe
+
+        def work(connection: sqlite3.Connection) -> Requeued:
             chosen = standing.failed_rows(connection, kinds)
             for row_id, kind in chosen:
                 answers.supersede(connection, row_id, kind)
                 standing.reopen(connection, row_id)
-            standing.remember_todo(connection, [row_id for row_id, _ in chosen])
-            return len(chosen)
+            standing.choose(connection, [row_id for row_id, _ in chosen])
+            answered = 0
+            if dedupe:
+                sharing.begin(connection)
+                answered, self._placing.next_seq = sharing.share_chosen(
+                    connection, answers.output_chain(connection) or 0, self._placing.next_seq
+                )
+            standing.remember_todo(connection)
+            return Requeued(len(chosen), answered)
 
         return await self._writer.submit(work)
 
@@ -350,14 +371,22 @@ class RunStore:
             lambda: [answers.rescue_line("reply", columns)],
         )
 
-    async def put(self, outcomes: Sequence[Outcome]) -> None:
-        """Make outcomes stand. Returns when they are committed (or in the reserve, raising OutputFailed)."""
+    async def put(self, outcomes: Sequence[Outcome]) -> RowsShared:
+        """Make outcomes stand, for rows that waited for them too. Returns when they are committed; how many waited.
+
+        Raises OutputFailed when they could not be, and are in the reserve.
+        """
         columns = [answers.outcome_columns(outcome, self._chain_id) for outcome in outcomes]
 
-        def work(connection: sqlite3.Connection) -> None:
-            self._placing.next_seq = answers.insert_outcomes(connection, columns, self._placing.next_seq)
+        def work(connection: sqlite3.Connection) -> RowsShared:
+            next_seq = answers.insert_outcomes(connection, columns, self._placing.next_seq)
+            shared = RowsShared()
+            if self._dedupe:
+                shared, next_seq = sharing.share(connection, [row[0] for row in columns], next_seq)
+            self._placing.next_seq = next_seq
+            return shared
 
-        await self._writer.submit(work, rescue=lambda: [answers.rescue_line("outcome", row) for row in columns])
+        return await self._writer.submit(work, rescue=lambda: [answers.rescue_line("outcome", row) for row in columns])
 
     # --- projections
 
@@ -446,6 +475,7 @@ def _opened(path: Path) -> RunStore:
         connection.execute("BEGIN IMMEDIATE")
         standing.settle(connection, 1 + standing.last_seq(connection))
         connection.execute("COMMIT")
+        sharing.begin(connection)
         return RunStore(path, connection, Reserve(reserve_path))
     except (sqlite3.Error, OSError) as error:
         connection.close()

@@ -3,11 +3,12 @@
 chains      every chain ever used on this output, by the hash of its identity
 accepts     whose answers count as whose: a chain's own, those of `retry -m OTHER`, those kept by --on-change keep
 rows        every row ever seen, by content; a row keeps its number for good. `twin` counts the rows of the same id that came
-            before it in the input: only a folder's file names need it. One that stays although it is gone from the input
-            has its own negative number for it
+            and sample before it in the input: only a folder's file names need it. One that stays although it is gone from
+            the input has its own negative number for it. Each `sample` of an item is a row by itself, of other content
 places      ordinal -> row, for the input as it was read; one generation a reading that differs from the last
-answers     how a row ended under a chain: one per (row, chain, sample); never deleted. `asked_anew`: a retry has superseded
-            the replies that led to this failure, and none that came later
+answers     how a row ended under a chain: one per (row, chain); never deleted, and `sample` is 0 in all. `asked_anew`: a
+            retry has superseded the replies that led to this failure, and none that came later. `shared_from`: it was given
+            to that row, an equal one, whose reply `reply_key` names
 replies     single calls' answers, by request; never deleted, `superseded` once asked anew on purpose. Under row 0 those that
             belong to their request, whatever row asks; `row` in their body is the one that did
 standing    which answer stands in the output for a row, numbered in the order in which they came to stand. `again`: the run
@@ -29,7 +30,7 @@ from pathlib import Path
 
 from lcbatch.errors import LcbatchError, OutputFailed, RefusedError
 
-FORMAT = 3
+FORMAT = 4
 """Raised when an older lcbatch could not read what this one writes."""
 
 APPLICATION_ID = 0x6C636261
@@ -43,7 +44,8 @@ CREATE TABLE chains (
 CREATE TABLE accepts (chain_id INTEGER NOT NULL, other_id INTEGER NOT NULL, PRIMARY KEY (chain_id, other_id)) WITHOUT ROWID;
 CREATE TABLE rows (
     row_id INTEGER PRIMARY KEY, content BLOB NOT NULL, equal_before INTEGER NOT NULL, whole BLOB NOT NULL,
-    id TEXT, place TEXT NOT NULL, document TEXT, failure TEXT, fields TEXT NOT NULL, twin INTEGER NOT NULL DEFAULT 0
+    id TEXT, place TEXT NOT NULL, document TEXT, failure TEXT, fields TEXT NOT NULL, twin INTEGER NOT NULL DEFAULT 0,
+    sample INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX rows_by_content ON rows (content, equal_before);
 CREATE TABLE places (
@@ -52,7 +54,7 @@ CREATE TABLE places (
 CREATE TABLE answers (
     row_id INTEGER NOT NULL, chain_id INTEGER NOT NULL, sample INTEGER NOT NULL, done INTEGER NOT NULL,
     reply_key BLOB, kind TEXT, message TEXT, account TEXT NOT NULL, finished_at REAL NOT NULL, output TEXT,
-    asked_anew INTEGER NOT NULL DEFAULT 0
+    asked_anew INTEGER NOT NULL DEFAULT 0, shared_from INTEGER
 );
 CREATE UNIQUE INDEX answers_by_row ON answers (row_id, chain_id, sample);
 CREATE TABLE replies (
@@ -123,7 +125,12 @@ UPDATE projections SET state = json_set(state, '$.settled', json('true'))
 WHERE state IS NOT NULL AND (SELECT ended_at FROM runs ORDER BY run_id DESC LIMIT 1) IS NOT NULL;
 """
 
-_UPGRADES = {1: "ALTER TABLE runs ADD COLUMN figures TEXT;", 2: _UPGRADE_2}
+_UPGRADE_3 = """
+ALTER TABLE rows ADD COLUMN sample INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE answers ADD COLUMN shared_from INTEGER;
+"""
+
+_UPGRADES = {1: "ALTER TABLE runs ADD COLUMN figures TEXT;", 2: _UPGRADE_2, 3: _UPGRADE_3}
 """From each older format to the next."""
 
 _PAGE_CACHE_KIB = 2048

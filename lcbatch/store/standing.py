@@ -8,7 +8,7 @@ killed, what did not come to anything better stands as it did (`settle`).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lcbatch.errors import Kind
@@ -16,7 +16,11 @@ from lcbatch.ports import Name
 
 Columns = tuple[Any, ...]
 
-_NAME = "coalesce(id, 'row-' || row_id)"
+_MARK = "CASE rows.sample WHEN 0 THEN '' ELSE '.sample-' || rows.sample END"
+LABEL = f"rows.id || {_MARK}"
+"""What a row with an id is called by: ports.sample_name."""
+
+_NAME = f"coalesce(rows.id, 'row-' || rows.row_id) || {_MARK}"
 """What a row is called by. A row without an id has a name that no other row has."""
 
 _DEPARTS = f"INSERT OR IGNORE INTO departed SELECT {_NAME}, twin FROM rows "  # noqa: S608 - a constant
@@ -140,11 +144,22 @@ def lose_answers(connection: sqlite3.Connection, row_ids: Iterable[int]) -> None
     connection.executemany(f"{_DEPARTS} WHERE row_id = {answered}", [(row_id,) for row_id in row_ids])
 
 
+def lose_answers_of(connection: sqlite3.Connection, row_ids: str, given: Mapping[str, Any]) -> None:
+    """The same for the rows that a query names, whose parameters are `given`."""
+    connection.execute(
+        f"{_DEPARTS} WHERE row_id IN (SELECT s.row_id FROM ({row_ids}) JOIN standing s USING (row_id) "  # noqa: S608 - constants
+        "JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample WHERE done)",
+        given,
+    )
+
+
 def departed(connection: sqlite3.Connection) -> list[Name]:
     """Names of rows that left the output or lost their answer, where no row of that name stands answered."""
+    # EXCEPT and not NOT IN, which compares each name with every row's where one could be null.
     query = (
-        f"SELECT name, twin FROM departed WHERE (name, twin) NOT IN (SELECT {_NAME}, twin FROM rows "  # noqa: S608 - a constant
-        "JOIN standing USING (row_id) JOIN answers USING (row_id, chain_id, sample) WHERE done)"
+        f"SELECT name, twin FROM departed EXCEPT SELECT {_NAME}, twin FROM rows "  # noqa: S608 - a constant
+        "JOIN standing USING (row_id) JOIN answers ON answers.row_id = rows.row_id "
+        "AND answers.chain_id = standing.chain_id AND answers.sample = standing.sample WHERE done"
     )
     return [Name(*columns) for columns in connection.execute(query)]
 
@@ -158,10 +173,10 @@ def forget_departed(connection: sqlite3.Connection) -> None:
 
 _ANSWERED = """
 SELECT s.seq, a.done, a.kind, a.message, a.account, a.reply_key, q.body, q.text, q.cost_usd,
-r.row_id, r.content, r.equal_before, r.id, r.place, r.document, r.failure, r.fields, r.row_id - 1
+r.row_id, r.content, r.equal_before, r.sample, r.id, r.place, r.document, r.failure, r.fields, r.row_id - 1
 FROM standing s JOIN rows r USING (row_id)
 JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
-LEFT JOIN replies q ON q.row_id = a.row_id AND q.request_key = a.reply_key
+LEFT JOIN replies q ON q.row_id = coalesce(a.shared_from, a.row_id) AND q.request_key = a.reply_key
 WHERE s.seq > ? AND s.seq <= ? AND s.chain_id IN (SELECT other_id FROM accepts WHERE chain_id = ?)
 ORDER BY s.seq LIMIT ?
 """
@@ -194,18 +209,23 @@ ORDER BY ordinal IS NULL, ordinal, row_id
 """
 
 
-def remember_todo(connection: sqlite3.Connection, row_ids: Sequence[int]) -> None:
-    """Keep the rows that were taken up again, for `todo_page`: by their place in the newest reading, those without one last."""
+def choose(connection: sqlite3.Connection, row_ids: Iterable[int]) -> None:
+    """Put rows aside in `chosen`."""
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS chosen (row_id INTEGER PRIMARY KEY)")
+    connection.execute("DELETE FROM temp.chosen")
+    connection.executemany("INSERT INTO temp.chosen VALUES (?)", ((row_id,) for row_id in row_ids))
+
+
+def remember_todo(connection: sqlite3.Connection) -> None:
+    """Keep the chosen rows for `todo_page`: by their place in the newest reading, those without one last."""
     connection.execute(
         "CREATE TEMP TABLE IF NOT EXISTS todo (position INTEGER PRIMARY KEY, row_id INTEGER NOT NULL, ordinal INTEGER NOT NULL)"
     )
-    connection.executemany("INSERT OR IGNORE INTO temp.chosen VALUES (?)", [(row_id,) for row_id in row_ids])
     connection.execute("DELETE FROM temp.todo")
     connection.execute(_TODO_IN_ORDER)
 
 
-_ROW = "r.row_id, r.content, r.equal_before, r.id, r.place, r.document, r.failure, r.fields"
+_ROW = "r.row_id, r.content, r.equal_before, r.sample, r.id, r.place, r.document, r.failure, r.fields"
 
 
 def todo_page(connection: sqlite3.Connection, after: int, size: int) -> list[Columns]:
@@ -222,6 +242,7 @@ def pending_page(connection: sqlite3.Connection, generation: int, after: int, si
     query = (
         f"SELECT {_ROW}, p.ordinal, p.ordinal FROM places p JOIN rows r USING (row_id) "  # noqa: S608 - a constant
         "WHERE p.generation = ? AND p.ordinal > ? "
-        "AND NOT EXISTS (SELECT 1 FROM standing s WHERE s.row_id = p.row_id AND NOT s.again) ORDER BY p.ordinal LIMIT ?"
+        "AND NOT EXISTS (SELECT 1 FROM standing s WHERE s.row_id = p.row_id AND NOT s.again) "
+        "AND NOT EXISTS (SELECT 1 FROM temp.followers f WHERE f.row_id = p.row_id) ORDER BY p.ordinal LIMIT ?"
     )
     return connection.execute(query, (generation, after, size)).fetchall()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -221,6 +222,20 @@ def test_a_shared_reply_is_not_that_of_another_chain() -> None:
     in_row(1, stored(replies)(inner), lambda call: call(shared("part")))
 
     assert len(inner.requests) == 2
+
+
+def test_a_sample_has_shared_replies_of_its_own() -> None:
+    inner, replies = ScriptedCall(["first", "second"]), MemoryReplies()
+    said: list[str] = []
+
+    async def row(sample: int) -> None:
+        current_row.set(RowScope(replace(make_row(0), sample=sample), 0.0))
+        said.append((await stored(replies)(inner)(shared("part"))).text)
+
+    for sample in (0, 1, 0, 1):
+        run_virtual(row(sample))
+
+    assert said == ["first", "second", "first", "second"]
 
 
 def test_what_has_no_text_stays_with_its_row_so_that_a_retry_asks_anew() -> None:

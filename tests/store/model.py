@@ -77,7 +77,7 @@ class Model:
     # --- the input
 
     def begin_reading(self) -> None:
-        self.reading, self.differs_at, self.was_cut = [], None, True
+        self.reading, self.differs_at, self.was_cut = [], 0 if self.cut else None, True
 
     def place(self, key: Key, item: Item) -> State:
         at = len(self.reading)

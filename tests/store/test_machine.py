@@ -200,7 +200,7 @@ class StoreMachine(RuleBasedStateMachine):
             if chain not in self.model.accepts[self.model.chain]:
                 self.model.accepts[self.model.chain].append(chain)
             expected = self.model.retried(kinds)
-            assert await store.requeue(kinds) == len(expected)
+            assert (await store.requeue(kinds)).rows == len(expected)
             async with self._projected(store, session) as projectors:
                 rows = [row async for page in store.pending(only_requeued=True) for row in page]
                 assert sorted(map(key_of, rows)) == sorted(expected)

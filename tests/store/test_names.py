@@ -148,3 +148,35 @@ def test_a_name_departs_with_its_row_and_not_while_the_row_stands_answered(tmp_p
             assert await store.departed() == []
 
     asyncio.run(main())
+
+
+def test_ids_of_a_reading_that_was_cut_short_do_not_stay_in_the_names(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with store_at(tmp_path / "s") as store:
+            await read_whole(store, labelled(("a", "y"), ("b", "y")))
+        async with store_at(tmp_path / "s") as store:
+            await read(store, labelled(("a", "x")))
+        async with store_at(tmp_path / "s") as store:
+            await answer(store, pending_of(await read_whole(store, labelled(("a", "x"), ("b", "y")))))
+            assert names_of(store) == {"a": ("x", 0), "b": ("y", 0)}
+
+    asyncio.run(main())
+
+
+def test_many_names_that_leave_are_told_in_no_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with store_at(tmp_path / "s") as store:
+            rows = [(str(number), str(number)) for number in range(4000)]
+            await answer(store, pending_of(await read_whole(store, labelled(*rows), batch=256)))
+            await read_whole(store, labelled(*rows[:2000]), batch=256)
+            steps = 0
+
+            def counted() -> None:
+                nonlocal steps
+                steps += 1
+
+            store._writer._connection.set_progress_handler(counted, 1000)
+            assert len(await store.departed()) == 2000
+            assert steps < 1000, "each name was compared with every row's"
+
+    asyncio.run(main())

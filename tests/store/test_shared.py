@@ -44,7 +44,7 @@ def test_a_retry_keeps_what_is_shared_and_counts_it_once(tmp_path: Path) -> None
             store.keep_reply(row, b"o" * 16, _REPLY)
             await store.put([Failed(row, Failure(Kind.REFUSAL, "no"))])
         async with store_at(tmp_path / "s") as store:
-            assert await store.requeue(None) == 1
+            assert (await store.requeue(None)).rows == 1
             assert store.shared_reply(row, _KEY) == (_REPLY, True)
             assert store.reply(row, b"o" * 16) is None
             assert await spent(store) == (0.5, 70)
