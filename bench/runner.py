@@ -145,6 +145,8 @@ def _environment(home: Path, errand: Errand, tls: Certificate | None) -> Mapping
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
+        # What a program keeps there outlives its run, as it would for any user.
+        "XDG_CACHE_HOME": str(home.with_suffix(".cache")),
         "LANG": "C.UTF-8",
         "TERM": "xterm-256color",
         "PYTHONPATH": str(ROOT),

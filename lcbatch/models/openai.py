@@ -22,7 +22,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import Field, PrivateAttr, SecretStr
 
 from lcbatch.messages import recast
-from lcbatch.models.outline import Outline
+from lcbatch.models.outline import CHAT, Outline
 from lcbatch.models.plain import Frame
 from lcbatch.models.wire import FAULTS, Heard, Wire
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
 _KEEPALIVE_S = 60.0
-_CHAT = "/chat/completions"
 _STOCK_PAYLOAD = frozenset({"timeout", "extra_query"})
 """Parameters that the SDK does not put into the body as they are."""
 _CUT_OFF = frozenset({"length", "content_filter"})
@@ -125,7 +124,7 @@ class FastChatOpenAI(ChatOpenAI):
     @property
     def address(self) -> str:
         """Where chat completions are asked for."""
-        return str(self.root_async_client.base_url).rstrip("/") + _CHAT
+        return str(self.root_async_client.base_url).rstrip("/") + CHAT
 
     @property
     def headers(self) -> dict[str, str]:

@@ -19,6 +19,9 @@ from typing import Any
 from lcbatch import jsontext
 from lcbatch.models.plain import Frame
 
+CHAT = "/chat/completions"
+"""What follows the base URL where chat completions are asked for."""
+
 _AUTHORIZATION = "Authorization"
 _SHORTEST_SECRET = 8
 """Local servers are given keys like `x` or `EMPTY`, which may stand in any text."""
@@ -93,10 +96,11 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def recall(self, setup: Mapping[str, Any], key: str) -> Outline | None:
-        """What was remembered of a model set up so."""
+    def recall(self, setup: Mapping[str, Any], base_url: str | None, key: str) -> Outline | None:
+        """What was remembered of a model set up so, for the address at which it is now. `base_url` None: the provider's own."""
         try:
-            return Outline.read(self._file(setup).read_text(encoding="utf-8")).with_key(key)
+            outline = Outline.read(self._file(setup).read_text(encoding="utf-8")).with_key(key)
+            return outline if base_url is None else replace(outline, address=base_url.rstrip("/") + CHAT)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
 
@@ -122,12 +126,13 @@ def memory_of(env: Mapping[str, str]) -> Memory | None:
 
     None where there is none, and where the environment sets up OpenAI's client in more ways than by key and address.
     """
-    if any(name.startswith("OPENAI_") and name not in _TAKEN_INTO_ACCOUNT and value for name, value in env.items()):
+    if any(name.startswith(_SET_IT_UP) and name not in _TAKEN_INTO_ACCOUNT and value for name, value in env.items()):
         return None
     cache = env.get("XDG_CACHE_HOME") or (f"{env['HOME']}/.cache" if env.get("HOME") else "")
     return Memory(Path(cache) / "lcbatch") if cache.startswith("/") else None
 
 
+_SET_IT_UP = ("OPENAI_", "LANGSMITH_GATEWAY")
 _TAKEN_INTO_ACCOUNT = frozenset({"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"})
 
 

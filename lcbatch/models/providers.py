@@ -85,8 +85,9 @@ def provider_model(
 def _lane(setup: Mapping[str, Any], arguments: Mapping[str, Any], memory: Memory | None) -> Lane:
     """Over what is remembered of the model, else over what LangChain makes of it now."""
     build: Callable[[], FastChatOpenAI] = partial(_openai, **setup, arguments=arguments)
-    known = {"model": setup["model"], "base_url": setup["base_url"], "arguments": dict(arguments)}
-    outline = memory.recall(known, setup["key"]) if memory is not None else None
+    # LangChain asks whose a server is, but not at which port it listens: a local one is often at another.
+    known = {"model": setup["model"], "at": _host(setup["base_url"]), "arguments": dict(arguments)}
+    outline = memory.recall(known, setup["base_url"], setup["key"]) if memory is not None else None
     if outline is None:
         chat = build()
         outline, build = replace(chat.outline(longest_answer(chat)), objects=best_way(chat)), lambda: chat
@@ -136,6 +137,11 @@ def longest_answer(chat: Any) -> int | None:
     profile = getattr(chat, "profile", None) or {}
     value = profile.get("max_output_tokens")
     return value if isinstance(value, int) else None
+
+
+def _host(base_url: str | None) -> str | None:
+    parts = _split(base_url) if base_url is not None else None
+    return parts.hostname if parts is not None else None
 
 
 def _context_of(chat: Any) -> int | None:

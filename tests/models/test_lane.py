@@ -105,14 +105,25 @@ def test_what_is_remembered_is_what_was_made_but_for_the_key(tmp_path: Path) -> 
 
     memory.keep(_SETUP, _KEY, _OUTLINE)
 
-    assert memory.recall(_SETUP, _KEY) == _OUTLINE
-    other = memory.recall(_SETUP, "sk-other")
+    assert memory.recall(_SETUP, None, _KEY) == _OUTLINE
+    other = memory.recall(_SETUP, None, "sk-other")
     assert other is not None
     assert other.headers["Authorization"] == "Bearer sk-other"
-    assert memory.recall({"model": "n"}, _KEY) is None
+    assert memory.recall({"model": "n"}, None, _KEY) is None
     (file,) = (tmp_path / "cache").iterdir()
     assert _KEY not in file.read_text()
     assert file.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1/", "https://x.test"])
+def test_what_is_remembered_goes_to_the_address_of_now(tmp_path: Path, base_url: str) -> None:
+    memory = Memory(tmp_path)
+    memory.keep(_SETUP, _KEY, _OUTLINE)
+
+    outline = memory.recall(_SETUP, base_url, _KEY)
+
+    assert outline is not None
+    assert outline.address == _chat(base_url).address
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"address": 1}', "\x00", '{"address": "x", "head": 3}'])
@@ -123,7 +134,7 @@ def test_what_is_damaged_is_as_if_it_were_not_there(tmp_path: Path, text: str) -
 
     file.write_text(text)
 
-    assert memory.recall(_SETUP, _KEY) is None
+    assert memory.recall(_SETUP, None, _KEY) is None
 
 
 def test_an_outline_with_the_key_in_another_place_is_not_kept(tmp_path: Path) -> None:
