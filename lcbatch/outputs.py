@@ -142,12 +142,12 @@ class NewOutput:
         self._output = None if output is None or output.exists() else output
 
     def remove_output(self) -> None:
-        """Remove the output if it is there and empty."""
+        """Remove the output, which holds no row: a file may have a head all the same, as a Parquet file has."""
         if self._output is None:
             return
         if self._output.is_dir() and not any(self._output.iterdir()):
             self._output.rmdir()
-        elif self._output.is_file() and self._output.stat().st_size == 0:
+        elif self._output.is_file():
             self._output.unlink()
 
 

@@ -6,7 +6,7 @@ import math
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Protocol
@@ -35,7 +35,7 @@ from lcbatch.chains.summarize import MAP_REDUCE, Reading
 from lcbatch.errors import Kind, UsageError
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import sleeping
-from lcbatch.job import EMBED, EXTRACTIVE, SUMMARIZE, Job
+from lcbatch.job import EMBED, EXTRACTIVE, SUMMARIZE, ChainOptions, InputOptions, Job, ModelOptions
 from lcbatch.models import LoadedModel, Told, load_model
 from lcbatch.models.embedders import MOST_INPUTS, load_embedder
 from lcbatch.models.prices import price_of
@@ -228,23 +228,29 @@ def wire_models(job: Job, env: Mapping[str, str], row_model: str | None, told: T
 
 
 def unused_of(job: Job) -> str | None:
-    """What to say of options that are for lcbatch's own chains, where the job's chain is the user's: the model that answers, and
-    the address that a key is sent to, are the ones in its code."""
-    if job.chain.chain is None:
-        return None
-    groups = (
-        (job.chain, {"prompt", "system"}),
-        (job.model, {spec.name for spec in fields(job.model)} - {"price", "timeout"}),
-    )
-    given = [
+    """What to say of options that decide nothing in this job.
+
+    Where the job's chain is the user's, the model that answers, and the address that a key is sent to, are the ones in its code.
+    """
+    if job.chain.chain is not None:
+        models = {spec.name for spec in fields(job.model)} - {"price", "timeout"}
+        given = [*_given(job.chain, {"prompt", "system"}), *_given(job.model, models)]
+        why = f"not used, as --chain asks models of its own: {', '.join(given)} (--chain-arg gives it what it takes)"
+        return why if given else None
+    given = [*_given(job.chain, {"chain_arg"}), *_given(job.input, {"key"})]
+    if given:
+        return f"not used without --chain: {', '.join(given)}"
+    given = [*_given(job.chain, {"parse_retries"}), *_given(job.model, {"schema_method"})]
+    return f"not used without --schema: {', '.join(given)}" if given and job.chain.schema is None else None
+
+
+def _given(group: ChainOptions | InputOptions | ModelOptions, names: Set[str]) -> list[str]:
+    """Which of these options differ from their defaults, as they are written."""
+    return [
         f"--{spec.name.replace('_', '-')}"
-        for group, names in groups
         for spec in fields(group)
         if spec.name in names and getattr(group, spec.name) != spec.default
     ]
-    if not given:
-        return None
-    return f"not used, as --chain asks models of its own: {', '.join(given)} (--chain-arg gives it what it takes)"
 
 
 def _check_bounded(job: Job, served: Served) -> None:

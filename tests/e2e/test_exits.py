@@ -153,6 +153,31 @@ def test_an_unknown_column_is_78_with_a_suggestion_and_no_call(shop: Shop) -> No
     assert len(shop.billed()) == before
 
 
+@pytest.mark.parametrize("output", ["out.jsonl", "out.csv", "out.parquet", "out/"])
+def test_a_run_that_comes_to_nothing_leaves_no_output(shop: Shop, output: str) -> None:
+    shop.write("in.jsonl", [{"id": "a", "text": "a"}])
+    ran = cli("run", "in.jsonl", *call_arguments(shop, "-p", "{txet}", "-o", output), cwd=shop.folder)
+    assert ran.returncode == 78
+    assert not (shop.folder / output).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--key", "id", "--chain-arg", "a=1"), "not used without --chain: --chain-arg, --key"),
+        (
+            ("--parse-retries", "3", "--schema-method", "tool"),
+            "not used without --schema: --parse-retries, --schema-method",
+        ),
+    ],
+)
+def test_options_that_decide_nothing_are_said(shop: Shop, options: tuple[str, ...], said: str) -> None:
+    shop.write("in.jsonl", [{"id": "a", "text": "a"}])
+    ran = cli("run", "in.jsonl", *call_arguments(shop, "-o", "out.jsonl", *options), cwd=shop.folder)
+    assert ran.returncode == 0, ran.stderr
+    assert said in ran.stderr
+
+
 def test_an_empty_input_is_0_with_a_warning(shop: Shop) -> None:
     (shop.folder / "in.jsonl").write_text("")
     done = cli("run", "in.jsonl", *call_arguments(shop, "-o", "out.jsonl"), cwd=shop.folder)
