@@ -142,13 +142,25 @@ class NewOutput:
         self._output = None if output is None or output.exists() else output
 
     def remove_output(self) -> None:
-        """Remove the output, which holds no row: a file may have a head all the same, as a Parquet file has."""
+        """Remove the output if it is there and holds no row."""
         if self._output is None:
             return
         if self._output.is_dir() and not any(self._output.iterdir()):
             self._output.rmdir()
-        elif self._output.is_file():
+        elif self._output.is_file() and _holds_no_row(self._output):
             self._output.unlink()
+
+
+def _holds_no_row(path: Path) -> bool:
+    """Whether a file is empty; a Parquet file has a head all the same."""
+    if path.suffix.lower() != ".parquet":
+        return path.stat().st_size == 0
+    from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415 - heavy, and only for what it wrote itself
+
+    try:
+        return bool(parquet.read_metadata(path).num_rows == 0)
+    except ArrowInvalid:  # none of ours
+        return False
 
 
 def set_aside(place: Place) -> list[Path]:
