@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import sqlite3
@@ -155,11 +156,10 @@ def _holds_no_row(path: Path) -> bool:
     """Whether a file is empty; a Parquet file has a head all the same."""
     if path.suffix.lower() != ".parquet":
         return path.stat().st_size == 0
-    from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415 - heavy, and only for what it wrote itself
-
     try:
+        parquet = importlib.import_module("pyarrow.parquet")  # heavy, and an extra
         return bool(parquet.read_metadata(path).num_rows == 0)
-    except ArrowInvalid:  # none of ours
+    except (ImportError, ValueError):  # none of ours
         return False
 
 
