@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lcbatch.bounds import Window
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import Event, LimitChanged
 from lcbatch.execute.deadlines import Deadlines
@@ -21,7 +22,7 @@ from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.job import Job
 from lcbatch.records import Answer, Request, RowScope, Usage, current_row
 from lcbatch.testing import MemoryReplies, make_row
-from lcbatch.wiring import Ended, Line, Surroundings, Window, call_stack
+from lcbatch.wiring import Ended, Line, Surroundings, call_stack
 
 MINUTES = 12
 SERVERS = 40

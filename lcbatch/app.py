@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcbatch import pipeline
+from lcbatch.bounds import bounds_of, model_name
 from lcbatch.calls.budget import Spend
+from lcbatch.choosing import pieces_of
 from lcbatch.ending import cleared_away, continue_with, failed_rows, noted
 from lcbatch.errors import LcbatchError, TimeIsUp, UsageError, exit_code_of
 from lcbatch.events import InputSize, RunFinished, RunStarted
@@ -28,7 +30,7 @@ from lcbatch.rules import StopRules, check_fail_on, check_max_failures
 from lcbatch.sinks import Projector
 from lcbatch.sources.readers import DocumentText
 from lcbatch.watching import noting, sampling
-from lcbatch.wiring import bounds_of, model_name, pieces_of, traced
+from lcbatch.wiring import traced
 from lcbatch.work import make_work
 from lcbatch.world import World
 
@@ -66,15 +68,21 @@ async def run_job(job: Job, world: World, retry: Retry | None = None) -> Report:
         error = await noted(run, error, exit_code_of(error) if error else 0)
         exit_code = exit_code_of(error) if error else 0
         go_on = continue_with(run, exit_code, nothing=await cleared_away(run, error))
-        run.fanout.emit(RunFinished(world.clock(), exit_code, error.message if error else "", go_on))
-        return Report(
-            snapshot=run.stats.snapshot(world.clock()),
-            exit_code=exit_code,
-            error=error,
-            errors_path=run.place.errors,
-            store_path=run.place.store,
-            store_failed=run.store.failed,
-        )
+        return finished(run, error, go_on)
+
+
+def finished(run: Run, error: LcbatchError | None, go_on: str) -> Report:
+    """Tell who is watching that the run is over, and how; `go_on` is the command that goes on from here."""
+    exit_code = exit_code_of(error) if error else 0
+    run.fanout.emit(RunFinished(run.world.clock(), exit_code, error.message if error else "", go_on))
+    return Report(
+        snapshot=run.stats.snapshot(run.world.clock()),
+        exit_code=exit_code,
+        error=error,
+        errors_path=run.place.errors,
+        store_path=run.place.store,
+        store_failed=run.store.failed,
+    )
 
 
 @asynccontextmanager

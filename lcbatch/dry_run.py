@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from lcbatch.bounds import model_name
 from lcbatch.errors import exit_code_of
 from lcbatch.forecast import Forecast, Scene, forecast
 from lcbatch.job import EXTRACTIVE, Job
 from lcbatch.observers.outlook import CostAhead, DocumentAhead, Outlook, RowsAhead, TimeAhead
 from lcbatch.survey import Survey, survey_of
-from lcbatch.wiring import model_name
 from lcbatch.world import World
 
 InLoop = Callable[[Coroutine[Any, Any, Survey]], Survey]

@@ -14,13 +14,13 @@ from pathlib import Path
 from lcbatch.calls.budget import longest_of
 from lcbatch.calls.rate import CHARS_PER_TOKEN, FIRST_OUTPUT_TOKENS, Estimate
 from lcbatch.calls.stored import StoredLayouts, stored
+from lcbatch.choosing import Over
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.job import EMBED, SUMMARIZE, Job
 from lcbatch.ports import Call, DocumentReader, Price, Replies
 from lcbatch.records import Json, Reply, Request, Row, RowScope, Usage, current_row
 from lcbatch.store.reading import PastRow, past_rows
 from lcbatch.store.schema import connect
-from lcbatch.wiring import Over
 
 _TOKENS_PER_WORD = 4 / 3
 """OpenAI's rule of thumb for English: 100 tokens to 75 words."""

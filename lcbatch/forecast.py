@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lcbatch.bounds import Window, bounds_of
 from lcbatch.calls.budget import longest_of
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.estimate import Basis
@@ -25,7 +26,7 @@ from lcbatch.observers.stats import Stats
 from lcbatch.ports import Call, Chain, Clock
 from lcbatch.records import Answer, Document, Failed, Json, Outcome, Reply, Request, Row, Usage
 from lcbatch.watching import sampling
-from lcbatch.wiring import Ended, Line, Surroundings, Window, batching_of, bounds_of, call_stack
+from lcbatch.wiring import Ended, Line, Surroundings, batching_of, call_stack
 from lcbatch.work import make_work
 
 _MOST_ROWS = 10_000

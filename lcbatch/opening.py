@@ -8,11 +8,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
+from lcbatch.bounds import MOST_CALLS, Window, bounds_of, model_name
 from lcbatch.calls.batching import Batching
 from lcbatch.calls.budget import Budget, BudgetPolicy, Spend
 from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.stored import StoredLayouts
 from lcbatch.calls.waiting import Waiting
+from lcbatch.choosing import pieces_of, prepare_chain, unused_of, wire_models
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import Deadlines, RowTimeout
 from lcbatch.execute.local import LocalExecutor
@@ -29,22 +31,9 @@ from lcbatch.sinks import errors_sink, open_sink
 from lcbatch.sources import open_source
 from lcbatch.sources.peek import Peeked
 from lcbatch.sources.pieces import InPieces
-from lcbatch.store.run_store import RunStore, open_store
-from lcbatch.wiring import (
-    MOST_CALLS,
-    Surroundings,
-    Window,
-    batching_of,
-    bounds_of,
-    call_stack,
-    govern,
-    lines_of,
-    model_name,
-    pieces_of,
-    prepare_chain,
-    unused_of,
-    wire_models,
-)
+from lcbatch.store.opened import open_store
+from lcbatch.store.run_store import RunStore
+from lcbatch.wiring import Surroundings, batching_of, call_stack, govern, lines_of
 from lcbatch.world import World
 
 
@@ -63,6 +52,10 @@ class Engine:
         """How calls wait for their turn: given up when the run stops, and not counted against their row."""
         return self.row_timeout.waiting(self.patience.wait)
 
+    def shutdown(self, job: Job, emit: Emit) -> Shutdown:
+        """What stops it."""
+        return Shutdown(self.executor, self.patience, emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep)
+
     @classmethod
     def of(cls, job: Job, emit: Emit) -> Engine:
         """The engine that a job asks for."""
@@ -78,21 +71,21 @@ class Run:
     world: World
     place: Place
     store: RunStore
-    models: tuple[Served, ...]
     chain: Chain
-    source: Source | None
     sinks: list[Sink]
     fanout: Fanout
     stats: Stats
     engine: Engine
     shutdown: Shutdown
-    budget: BudgetPolicy | None
-    limits: Mapping[str, RateLimits]
-    batching: Batching | None
-    made: NewOutput | None
-    govern: Callable[[], AbstractAsyncContextManager[None]]
+    models: tuple[Served, ...] = ()
+    source: Source | None = None
+    made: NewOutput | None = None
+    budget: BudgetPolicy | None = None
+    batching: Batching | None = None
+    limits: Mapping[str, RateLimits] = field(default_factory=dict)
+    govern: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     complete: bool = False
-    begun: bool = field(default=False)
+    begun: bool = False
 
     @property
     def label(self) -> str:
@@ -108,9 +101,7 @@ async def open_run(
     `row_model` is what the rows name themselves, where they come from the store.
     """
     place = place_of(job, world)
-    stats = Stats(max_rows=job.run.limit)
-    fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
-    engine = Engine.of(job, fanout.emit)
+    stats, fanout, engine = _watched(job, world)
     sinks = _sinks(job, world, place)
     source = None if from_store else Peeked(source_of(job, world, place))
     if source is not None:
@@ -143,9 +134,7 @@ async def open_run(
         fanout=fanout,
         stats=stats,
         engine=engine,
-        shutdown=Shutdown(
-            engine.executor, engine.patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep
-        ),
+        shutdown=engine.shutdown(job, fanout.emit),
         budget=around.purse.policy if around.purse else None,
         limits=around.limits,
         batching=around.batching,
@@ -155,32 +144,28 @@ async def open_run(
 async def open_stored(job: Job, world: World, stack: AsyncExitStack, chain: Chain) -> Run:
     """Open a run that works on what is stored, and asks nobody: no model, no input. Raises LcbatchError."""
     place = place_of(job, world)
-    stats = Stats()
-    fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
-    engine = Engine.of(job, fanout.emit)
+    stats, fanout, engine = _watched(job, world)
     sinks = _sinks(job, world, place)
     place = await stack.enter_async_context(locked(place, job, world.command))
     return Run(
         job=job,
         world=world,
         place=place,
-        made=None,
         store=await stack.enter_async_context(open_store(place.store)),
-        models=(),
         chain=chain,
-        govern=nullcontext,
-        source=None,
         sinks=sinks,
         fanout=fanout,
         stats=stats,
         engine=engine,
-        shutdown=Shutdown(
-            engine.executor, engine.patience, fanout.emit, drain_timeout_s=job.run.drain_timeout, sleep=asyncio.sleep
-        ),
-        budget=None,
-        limits={},
-        batching=None,
+        shutdown=engine.shutdown(job, fanout.emit),
     )
+
+
+def _watched(job: Job, world: World) -> tuple[Stats, Fanout, Engine]:
+    """The engine, and who is told of what it does."""
+    stats = Stats(max_rows=job.run.limit)
+    fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
+    return stats, fanout, Engine.of(job, fanout.emit)
 
 
 async def _surroundings(job: Job, world: World, store: RunStore, engine: Engine, emit: Emit) -> Surroundings:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from lcbatch.calls.budget import BudgetPolicy
+from lcbatch.choosing import prepare_chain, rehearsed
 from lcbatch.errors import LcbatchError
 from lcbatch.estimate import Basis, Pricing, RowCost, assumed, calibrated, learned, measured, past_of, row_cost
 from lcbatch.events import Notice
@@ -16,7 +17,6 @@ from lcbatch.opening import Run
 from lcbatch.plan import Plan
 from lcbatch.ports import DocumentReader
 from lcbatch.records import Row, Usage
-from lcbatch.wiring import prepare_chain, rehearsed
 
 T = TypeVar("T")
 

@@ -20,8 +20,9 @@ from lcbatch.job import EMBED, Job, suggestion
 from lcbatch.ports import Chain, Emit, Keyed, Placed, Source, State
 from lcbatch.records import RAW_FIELD, SAMPLE_FIELD, Fields, Item, Json, Row
 from lcbatch.sinks.paths import TABLES, form_of
+from lcbatch.store.facts import Lineage
 from lcbatch.store.placing import Gone
-from lcbatch.store.run_store import Lineage, RunStore
+from lcbatch.store.run_store import RunStore
 
 _HEAD_ROWS = 100
 """So many rows may lack a field before that is taken for a mistake in the template."""

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lcbatch.app import Report, displays
+from lcbatch.app import Report, displays, finished
 from lcbatch.chains import schema_of
 from lcbatch.chains.schemas import AnswerSchema, Misfit
 from lcbatch.chains.structured import SCHEMA_PARTS, parse_failure, parsed
@@ -26,14 +26,14 @@ from lcbatch.errors import (
     UsageError,
     exit_code_of,
 )
-from lcbatch.events import InputSize, RowsFinished, RunFinished, RunStarted
+from lcbatch.events import InputSize, RowsFinished, RunStarted
 from lcbatch.job import Job
 from lcbatch.opening import Run, open_stored
 from lcbatch.plan import refuse_column_clash
 from lcbatch.projecting import bring_up_to_date, projecting
 from lcbatch.records import Done, Failed, Fields, Json, Outcome
 from lcbatch.rules import check_fail_on
-from lcbatch.store.run_store import Answered
+from lcbatch.store.facts import Answered
 from lcbatch.world import World
 
 _OF_ONE_CALL = frozenset({"prompt", "request"})
@@ -56,16 +56,7 @@ async def reparse(job: Job, world: World, origin: Mapping[str, Json]) -> Report:
             error = await _to_its_end(run, schema, origin)
         error = await noted(run, error, exit_code_of(error) if error else 0)
         exit_code = exit_code_of(error) if error else 0
-        go_on = await _what_is_next(run, exit_code)
-        run.fanout.emit(RunFinished(world.clock(), exit_code, error.message if error else "", go_on))
-        return Report(
-            snapshot=run.stats.snapshot(world.clock()),
-            exit_code=exit_code,
-            error=error,
-            errors_path=run.place.errors,
-            store_path=run.place.store,
-            store_failed=run.store.failed,
-        )
+        return finished(run, error, await _what_is_next(run, exit_code))
 
 
 async def _what_is_next(run: Run, exit_code: int) -> str:

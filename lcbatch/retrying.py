@@ -12,7 +12,7 @@ from lcbatch.events import InputSize, Notice, RowsPlanned
 from lcbatch.opening import Run
 from lcbatch.plan import Plan, in_a_line
 from lcbatch.records import Json, Row
-from lcbatch.store.run_store import Lineage
+from lcbatch.store.facts import Lineage
 
 
 @dataclass(frozen=True, slots=True)

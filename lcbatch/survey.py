@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from lcbatch.bounds import bounds_of, model_name, rows_in_a_call
+from lcbatch.choosing import Over, prepare_chain, rehearsed, unused_of, wire_models
 from lcbatch.errors import RefusedError
 from lcbatch.estimate import (
     Basis,
@@ -49,23 +51,13 @@ from lcbatch.sample import Seen
 from lcbatch.sinks import open_sink
 from lcbatch.sources.peek import Peeked
 from lcbatch.sources.readers import DocumentText
+from lcbatch.store.facts import Spent
+from lcbatch.store.opened import open_store
 from lcbatch.store.past import PastReplies, fingerprint_of
 from lcbatch.store.reading import LastRun, PastRow, how_rows_ended, last_run, past_rows
-from lcbatch.store.run_store import RunStore, Spent, open_store
+from lcbatch.store.run_store import RunStore
 from lcbatch.store.schema import connect
-from lcbatch.wiring import (
-    Ended,
-    Line,
-    Over,
-    bounds_of,
-    lines_of,
-    model_name,
-    prepare_chain,
-    rehearsed,
-    rows_in_a_call,
-    unused_of,
-    wire_models,
-)
+from lcbatch.wiring import Ended, Line, lines_of
 from lcbatch.world import World
 
 _PAST_ROWS = 1000

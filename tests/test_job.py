@@ -31,7 +31,7 @@ def values_of(spec: Field[Any]) -> st.SearchStrategy[Any]:
     if spec.metadata["choices"]:
         return st.sampled_from(spec.metadata["choices"])
     kind, _, optional = str(spec.type).partition(" | ")
-    values = _BY_TYPE[kind]
+    values = st.integers(1, 2**40) if spec.metadata["parse"] == "count" else _BY_TYPE[kind]
     return st.none() | values if optional else values
 
 

@@ -20,7 +20,8 @@ from lcbatch.job import Job
 from lcbatch.plan import Plan
 from lcbatch.ports import Order, View
 from lcbatch.records import Account, Document, Done, Failed, Item, Outcome, Reply, Row, Usage
-from lcbatch.store.run_store import RunStore, open_store
+from lcbatch.store.opened import open_store
+from lcbatch.store.run_store import RunStore
 from lcbatch.testing import Events, FakeChain, ListSource
 from tests.store.model import KINDS
 from tests.store.support import fast_folder, query

@@ -14,7 +14,7 @@ from lcbatch.errors import CannotCreateOutput, UsageError
 from lcbatch.job import Job
 from lcbatch.outputs import AlreadyRunning, NewOutput, Place, locked, place_of, put_back, remove_store, set_aside
 from lcbatch.store.lock import OutputLocked, holder_of
-from lcbatch.store.run_store import open_store
+from lcbatch.store.opened import open_store
 from lcbatch.world import World
 from tests.store.support import DONE, answer, keyed_all, names_in, pending_of, read_whole, store_at, texts_of
 

@@ -15,7 +15,8 @@ from lcbatch.events import InputRead, InputSize, Notice, RowsPlanned
 from lcbatch.job import Job
 from lcbatch.plan import Plan
 from lcbatch.records import RAW_FIELD, Document, Done, Item, Row
-from lcbatch.store.run_store import RunStore, open_store
+from lcbatch.store.opened import open_store
+from lcbatch.store.run_store import RunStore
 from lcbatch.testing import Events, FakeChain, ListSource
 from tests.store.support import DONE, dump, texts_of
 

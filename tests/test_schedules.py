@@ -15,6 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lcbatch.bounds import Window, bounds_of
 from lcbatch.calls.budget import Budget, BudgetPolicy, Spend
 from lcbatch.calls.provider import Provider
 from lcbatch.errors import CallFailed, Failure, Kind
@@ -27,7 +28,7 @@ from lcbatch.ports import Call
 from lcbatch.records import Answer, Document, Fields, Json, Outcome, Request, Usage
 from lcbatch.rules import StopRules
 from lcbatch.testing import FakeChain, MemoryReplies, rows_of
-from lcbatch.wiring import Ended, Line, Surroundings, Window, bounds_of, call_stack
+from lcbatch.wiring import Ended, Line, Surroundings, call_stack
 from lcbatch.work import make_work
 
 _EXAMPLES = int(os.environ.get("LCBATCH_EXAMPLES", "120"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lcbatch.messages import answer_of, message_of
 from lcbatch.models.outline import Outline
 from lcbatch.models.plain import plain_answer
-from lcbatch.models.wire import RefusedError, Wire
+from lcbatch.models.wire import StatusError, Wire
 from lcbatch.ports import Ask
 from lcbatch.records import Answer, Request
 
@@ -64,7 +64,7 @@ class Lane:
     async def _plain(self, data: bytes) -> Answer:
         response = await self._wire.post(data, self._frame.headers)
         if not response.is_success:
-            raise RefusedError(response)
+            raise StatusError(response)
         body = response.parsed()
         answer = plain_answer(body)
         if answer is not None:

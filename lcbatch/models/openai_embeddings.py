@@ -15,7 +15,7 @@ from yarl import URL
 
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.models.embedders import vectors_answer
-from lcbatch.models.wire import Heard, RefusedError, Wire
+from lcbatch.models.wire import Heard, StatusError, Wire
 from lcbatch.records import Answer, Request, Usage
 from lcbatch.vectors import is_packed, packed
 
@@ -27,7 +27,7 @@ class OpenAILane:
     """Asks an OpenAI-shaped provider for vectors, as these embeddings would.
 
     `connections` should be no less than the requests in flight. Timeouts are the caller's affair. Raises what Wire raises,
-    RefusedError, and CallFailed for a success that holds no vectors.
+    StatusError, and CallFailed for a success that holds no vectors.
     """
 
     def __init__(self, embeddings: OpenAIEmbeddings, connections: int) -> None:
@@ -53,7 +53,7 @@ class OpenAILane:
     async def _asked(self, texts: list[str], more: Mapping[str, Any]) -> Answer:
         response = await self._wire.post(_body({**self._parameters, **more, "input": texts}), {})
         if not response.is_success:
-            raise RefusedError(response)
+            raise StatusError(response)
         body = response.parsed()
         if isinstance(body, dict) and isinstance(body.get("error"), dict):
             raise ValueError(body["error"])  # noqa: TRY004 - inside a 200, as OpenRouter does; told as LangChain tells it

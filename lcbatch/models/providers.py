@@ -15,13 +15,12 @@ from lcbatch import jsontext
 from lcbatch.errors import ConfigError, UsageError
 from lcbatch.job import EXTRACTIVE, ModelOptions
 from lcbatch.models import LoadedModel, Told, identity_of, nothing_to_close
-from lcbatch.models.lane import Lane
 from lcbatch.models.outline import Memory, memory_of
 from lcbatch.models.prices import known_by, price_of
 from lcbatch.models.shaping import as_openai_does, best_way, by_langchain
-from lcbatch.models.wire import Wire
 
 if TYPE_CHECKING:
+    from lcbatch.models.lane import Lane
     from lcbatch.models.openai import FastChatOpenAI
 
 NO_KEY = "none-needed"
@@ -84,6 +83,9 @@ def provider_model(
 
 def _lane(setup: Mapping[str, Any], arguments: Mapping[str, Any], memory: Memory | None) -> Lane:
     """Over what is remembered of the model, else over what LangChain makes of it now."""
+    from lcbatch.models.lane import Lane  # noqa: PLC0415 - aiohttp takes 80 ms, which only who sends something pays
+    from lcbatch.models.wire import Wire  # noqa: PLC0415
+
     build: Callable[[], FastChatOpenAI] = partial(_openai, **setup, arguments=arguments)
     # LangChain asks whose a server is, but not at which port it listens: a local one is often at another.
     known = {"model": setup["model"], "at": _host(setup["base_url"]), "arguments": dict(arguments)}

@@ -48,7 +48,7 @@ class Response:
             return self.content.decode("utf-8", "replace")
 
 
-class RefusedError(Exception):
+class StatusError(Exception):
     """An answer with a status that is no success; carries what the SDK's errors carry."""
 
     def __init__(self, response: Response) -> None:

@@ -3,73 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from lcbatch import jsontext
-from lcbatch.errors import CannotCreateOutput, Failure, Kind
+from lcbatch.errors import Kind
 from lcbatch.events import RowsShared
 from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
-from lcbatch.records import Account, Json, Outcome, Reply, Row
+from lcbatch.records import Json, Outcome, Reply, Row
 from lcbatch.store import answers, reading, sharing, standing
 from lcbatch.store.boot import boot_id
+from lcbatch.store.facts import Answered, Lineage, ProjectionState, Requeued, Spent, answered_of
 from lcbatch.store.past import PastReplies, layout_name
 from lcbatch.store.placing import Gone, Placing, restored_row
-from lcbatch.store.reserve import Reserve, rescued
-from lcbatch.store.schema import connect, verdict
+from lcbatch.store.reserve import Reserve
+from lcbatch.store.schema import connect
 from lcbatch.store.writer import Writer
 
 _PAGE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """The chain that a run comes with, against the one the output was made with (None: no run before)."""
-
-    chain_id: int
-    fingerprint: bytes
-    previous: Mapping[str, Json] | None
-    same: bool
-    answered: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectionState:
-    """What was kept of a projection: its position, its sink's own state, and whether it has to be rebuilt."""
-
-    position: int
-    state: Mapping[str, Json] | None
-    stale: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What stands for a row: its failure (None: it is done), and the last reply that it had, if it is known."""
-
-    row: Row
-    failure: Failure | None
-    account: Account
-    reply: Reply | None
-    reply_key: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Requeued:
-    """Failed rows that were taken up again; `answered` of them by an equal row's answer, without a call."""
-
-    rows: int
-    answered: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """US dollars and tokens, over all runs of an output."""
-
-    usd: float
-    tokens: int
 
 
 class RunStore:
@@ -325,7 +277,7 @@ class RunStore:
         after = 0
         while columns := await self._writer.submit(partial(page, after=after)):
             after = columns[-1][0]
-            yield [_answered(row) for row in columns]
+            yield [answered_of(row) for row in columns]
 
     async def replace(self, outcomes: Sequence[Outcome]) -> None:
         """Let these stand in the place of what rows had, under the chain that was adopted last."""
@@ -432,51 +384,3 @@ class RunStore:
         await self._writer.close()
         if not self.failed:
             self._reserve.release()
-
-
-def _answered(columns: standing.Columns) -> Answered:
-    _, done, kind, message, account, key, body, text, cost_usd, *row = columns
-    return Answered(
-        row=restored_row(row),
-        failure=None if done else Failure(Kind(kind), jsontext.loads(message)),
-        account=answers.account_of(account),
-        reply=None if body is None else answers.reply_of(body, text, cost_usd),
-        reply_key=key,
-    )
-
-
-@asynccontextmanager
-async def open_store(path: Path) -> AsyncIterator[RunStore]:
-    """Open (or make) the run store at `path`, mode 0600; the output's lock must be held.
-
-    Answers that an earlier run left in its reserve are taken in first. Raises CannotCreateOutput, RefusedError, and
-    OutputFailed when there is no room for these.
-    """
-    store = _opened(path)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-def _opened(path: Path) -> RunStore:
-    reserve_path = path.with_name(path.name + ".reserve")
-    try:
-        if not path.exists():
-            path.touch(mode=0o600)
-        connection = connect(path)
-    except (OSError, sqlite3.OperationalError) as error:
-        raise CannotCreateOutput(
-            f"cannot create the run store {path}: {error}", hint="choose another place with -o or --store"
-        ) from error
-    try:
-        answers.take_in(connection, rescued(reserve_path))
-        reserve_path.unlink(missing_ok=True)
-        connection.execute("BEGIN IMMEDIATE")
-        standing.settle(connection, 1 + standing.last_seq(connection))
-        connection.execute("COMMIT")
-        sharing.begin(connection)
-        return RunStore(path, connection, Reserve(reserve_path))
-    except (sqlite3.Error, OSError) as error:
-        connection.close()
-        raise verdict(path, error) from error

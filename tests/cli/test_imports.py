@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from lcbatch.store.run_store import open_store
+from lcbatch.store.opened import open_store
 
 _HEAVY = ("langchain", "langsmith", "openai", "httpx", "httpx2", "aiohttp", "numpy", "pyarrow", "genai_prices")
 """pydantic is none of them: Typer loads it by itself (50 ms) as soon as a command's parameters are read."""
@@ -115,6 +115,16 @@ def test_a_model_that_was_set_up_before_is_asked_without_langchain(tmp_path: Pat
     assert [code for code, _, _ in starts] == [0, 0]
     assert "langchain_openai" in starts[0][1]
     assert starts[1][1] == []
+
+
+def test_a_run_that_sends_nothing_loads_no_client(tmp_path: Path) -> None:
+    (tmp_path / "doc.txt").write_text("The first sentence says it. The second says it again, and at more length.")
+
+    code, found, _ = started(
+        "summarize", "doc.txt", "-o", "out.jsonl", "-q", cwd=tmp_path, heavy=("aiohttp", "openai", "httpx")
+    )
+
+    assert (code, found) == (0, [])
 
 
 def test_the_package_itself_is_light(tmp_path: Path) -> None:

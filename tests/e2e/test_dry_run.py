@@ -17,7 +17,7 @@ from lcbatch.job import SUMMARIZE, Job
 from lcbatch.observers.outlook import Outlook, outlook_json, outlook_text
 from lcbatch.records import Failed
 from lcbatch.store.lock import OutputLocked, hold_lock
-from lcbatch.store.run_store import open_store
+from lcbatch.store.opened import open_store
 from tests.e2e.support import MODEL, Shop, cli, rows_of
 from tests.store.support import dump
 

@@ -18,9 +18,9 @@ from langchain_openai import OpenAIEmbeddings
 from pydantic import SecretStr
 
 from lcbatch import Job
+from lcbatch.choosing import wire_models
 from lcbatch.errors import UsageError
 from lcbatch.simulator.process import SimulatorProcess
-from lcbatch.wiring import wire_models
 from tests.e2e.support import Shop, cli, command, environment
 
 parquet = importlib.import_module("pyarrow.parquet")

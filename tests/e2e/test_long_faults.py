@@ -17,6 +17,7 @@ import httpx2
 import openai
 import pytest
 
+from lcbatch.bounds import Window, bounds_of
 from lcbatch.errors import Kind
 from lcbatch.events import CallWaits, LimitChanged, Notice
 from lcbatch.execute.deadlines import Deadlines, RowTimeout
@@ -26,7 +27,7 @@ from lcbatch.job import Job
 from lcbatch.ports import Call
 from lcbatch.records import Answer, Document, Done, Failed, Fields, Json, Outcome, Request, Usage
 from lcbatch.testing import Events, FakeChain, MemoryReplies, rows_of, run_virtual
-from lcbatch.wiring import Ended, Line, Surroundings, Window, bounds_of, call_stack
+from lcbatch.wiring import Ended, Line, Surroundings, call_stack
 from lcbatch.work import make_work
 
 _REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")

@@ -14,7 +14,8 @@ from lcbatch import jsontext
 from lcbatch.errors import Failure, Kind
 from lcbatch.ports import Entry, Keyed, Order, Placed, State, View
 from lcbatch.records import Done, Failed, Item, Json, Row
-from lcbatch.store.run_store import RunStore, open_store
+from lcbatch.store.opened import open_store
+from lcbatch.store.run_store import RunStore
 
 FIRST: Mapping[str, Json] = {"prompt": "first", "uses": ["text"]}
 SECOND: Mapping[str, Json] = {"prompt": "second", "uses": ["text"]}

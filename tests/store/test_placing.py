@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from lcbatch.errors import Kind
 from lcbatch.ports import Keyed
+from lcbatch.store.opened import open_store
 from lcbatch.store.placing import Placing
-from lcbatch.store.run_store import RunStore, open_store
+from lcbatch.store.run_store import RunStore
 from lcbatch.store.schema import connect
 
 from .support import (

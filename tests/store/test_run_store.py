@@ -13,7 +13,8 @@ from lcbatch.errors import Kind, OutputFailed
 from lcbatch.ports import View
 from lcbatch.records import Account, Done, Reply, Request, Row, RowScope, Usage, current_row
 from lcbatch.store import reading
-from lcbatch.store.run_store import RunStore, open_store
+from lcbatch.store.opened import open_store
+from lcbatch.store.run_store import RunStore
 from lcbatch.store.schema import connect
 from lcbatch.testing import ScriptedCall
 

@@ -14,7 +14,7 @@ import pytest
 from lcbatch.errors import CannotCreateOutput, LcbatchError, RefusedError
 from lcbatch.ports import Name
 from lcbatch.store import reading
-from lcbatch.store.run_store import open_store
+from lcbatch.store.opened import open_store
 from lcbatch.store.schema import FORMAT, connect
 
 from .old_formats import make_store

@@ -12,7 +12,8 @@ from lcbatch.errors import Kind
 from lcbatch.ports import SETTLED, Keyed, View
 from lcbatch.records import Reply, Row, Usage
 from lcbatch.store import reading, run_store
-from lcbatch.store.run_store import RunStore, open_store
+from lcbatch.store.opened import open_store
+from lcbatch.store.run_store import RunStore
 from lcbatch.store.schema import connect
 
 from .support import (

@@ -1,0 +1,51 @@
+"""Opens the run store, and takes in what an earlier run left beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from lcbatch.errors import CannotCreateOutput
+from lcbatch.store import answers, sharing, standing
+from lcbatch.store.reserve import Reserve, rescued
+from lcbatch.store.run_store import RunStore
+from lcbatch.store.schema import connect, verdict
+
+
+@asynccontextmanager
+async def open_store(path: Path) -> AsyncIterator[RunStore]:
+    """Open (or make) the run store at `path`, mode 0600; the output's lock must be held.
+
+    Answers that an earlier run left in its reserve are taken in first. Raises CannotCreateOutput, RefusedError, and
+    OutputFailed when there is no room for these.
+    """
+    store = _opened(path)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _opened(path: Path) -> RunStore:
+    reserve_path = path.with_name(path.name + ".reserve")
+    try:
+        if not path.exists():
+            path.touch(mode=0o600)
+        connection = connect(path)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise CannotCreateOutput(
+            f"cannot create the run store {path}: {error}", hint="choose another place with -o or --store"
+        ) from error
+    try:
+        answers.take_in(connection, rescued(reserve_path))
+        reserve_path.unlink(missing_ok=True)
+        connection.execute("BEGIN IMMEDIATE")
+        standing.settle(connection, 1 + standing.last_seq(connection))
+        connection.execute("COMMIT")
+        sharing.begin(connection)
+        return RunStore(path, connection, Reserve(reserve_path))
+    except (sqlite3.Error, OSError) as error:
+        connection.close()
+        raise verdict(path, error) from error
