@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Without cached bytecode every start of the program costs a second more, and the tests start it often.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test lint quality bench samples clean
+.PHONY: demo test torture lint quality bench samples clean
 
 demo: $(READY)
 	$(BIN)/lcbatch summarize samples/docs -o $(VENV)/demo/ --fresh
@@ -18,6 +18,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Hours on a small machine. Needs strace and faketime (Debian: apt-get install strace faketime); says which cases they keep.
+torture: $(READY)
+	rm -f $(VENV)/torture/figures.jsonl
+	TORTURE=whole $(BIN)/python -m pytest tests/torture -n 2 --dist worksteal -rs
+	$(BIN)/python docs/make_reliability.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
