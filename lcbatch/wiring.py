@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from lcbatch.bounds import MOST_CALLS, Window, batch_size, bounds_of, model_name
 from lcbatch.calls import tracing
-from lcbatch.calls.asking import answering, invoking
+from lcbatch.calls.asking import invoking
 from lcbatch.calls.batching import Batching, BatchLimits
 from lcbatch.calls.breaker import BreakerPolicy
 from lcbatch.calls.budget import Budget, WorstCase, budget
@@ -97,7 +97,7 @@ async def govern(job: Job, replies: Replies, around: Surroundings) -> AsyncItera
         label = governed.label_of(chat)
         local = is_loopback(urlsplit(governed.address_of(chat)).hostname or "")
         price = price_of(label.partition(":")[0], local=local, given=job.model.price)
-        ask, listen = overheard(answering(governed.ask))
+        ask, listen = overheard(governed.ask)
         line = Line(label, (Ended(ask, price, longest_answer(chat), listen),))
         return call_stack(job, [line], replies, around)
 

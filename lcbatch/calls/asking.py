@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.messages import answer_of
@@ -12,34 +12,21 @@ from lcbatch.records import Answer, Request
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage, BaseMessage
-
-AskMessage: TypeAlias = "Callable[[Request], Awaitable[AIMessage]]"
-"""Puts a request to a model, and gives LangChain's own message back."""
+    from langchain_core.messages import BaseMessage
 
 
 def invoking(model: Callable[[], BaseChatModel]) -> Ask:
     """Ask a model through LangChain's own `ainvoke`. It is loaded when it is first asked for."""
 
-    def ask(request: Request) -> Awaitable[AIMessage]:
-        messages = _messages(request)
-        return model().ainvoke(messages, **request.params)
-
-    return answering(ask)
-
-
-def answering(ask: AskMessage) -> Ask:
-    """The same, with the message as an Answer."""
-
-    def asked(request: Request) -> Awaitable[Answer]:
-        message = ask(request)
+    def ask(request: Request) -> Awaitable[Answer]:
+        messages = _messages(request)  # at once: what are no messages makes no call
 
         async def answer() -> Answer:
-            return answer_of(await message)
+            return answer_of(await model().ainvoke(messages, **request.params))
 
         return answer()
 
-    return asked
+    return ask
 
 
 def _messages(request: Request) -> list[BaseMessage]:

@@ -14,25 +14,27 @@ import inspect
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+from uuid import uuid4
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.utils.utils import LC_ID_PREFIX
 
 from lcbatch.calls.failures import failure_of, is_providers
 from lcbatch.calls.hooks import hooked
 from lcbatch.calls.standin import Asked, LoopWaits, is_stand_in, stand_in, whole_replies
 from lcbatch.calls.threads import MOST, in_a_call, threads_for_calls
 from lcbatch.errors import CallFailed
-from lcbatch.messages import message_of
+from lcbatch.messages import answer_of, message_of
 from lcbatch.ports import Call
-from lcbatch.records import Json, Reply, Request, current_row, current_step
+from lcbatch.records import Answer, Json, Reply, Request, current_row, current_step
 
 StackOf = Callable[[BaseChatModel], Call]
 """Builds the call stack for a model and all others of its account; its innermost layer calls `ask`."""
@@ -65,10 +67,13 @@ _governing: ContextVar[_Governor] = ContextVar("lcbatch_governing")
 """Whose run this is."""
 
 
-async def ask(request: Request) -> AIMessage:
+async def ask(request: Request) -> Answer:
     """The innermost step: what LangChain would have asked of the model's own code, for a whole reply."""
     asked: Asked = request.native
     model = whole_replies(asked.model)
+    plainly: Callable[[Sequence[BaseMessage]], Awaitable[Answer] | None] | None = getattr(model, "plainly", None)
+    if plainly is not None and not asked.stop and not asked.options and (answer := plainly(asked.messages)) is not None:
+        return await answer
     manager = {"run_manager": asked.run_manager} if _takes_manager(type(model)) else {}
     token = in_a_call.set(True)
     try:
@@ -76,9 +81,14 @@ async def ask(request: Request) -> AIMessage:
         result = await step(asked.messages, stop=asked.stop, **manager, **asked.options)
     finally:
         in_a_call.reset(token)
-    message = message_of(result)
-    assert isinstance(message, AIMessage)
-    return message
+    return answer_of(message_of(result))
+
+
+def _does_more(model: BaseChatModel, options: Mapping[str, Any]) -> bool:
+    """Whether LangChain's own code around a model's step does more than to pass on what it is given."""
+    more = model.output_version == "v1" or getattr(model, "streaming", False) or options.get("stream")
+    several = options.get("n") or getattr(model, "n", None) or 1
+    return bool(more or model.rate_limiter is not None or several != 1)
 
 
 @lru_cache(maxsize=256)
@@ -154,6 +164,26 @@ class _Governor:
             self._pass(model, _ON_THE_LOOP)
             return model
         return stand_in(model, self)
+
+    def straight(
+        self, model: BaseChatModel, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
+    ) -> Awaitable[AIMessage] | None:
+        """The whole reply without LangChain's code around it: nobody listens, there is no cache, and it would not stream.
+
+        None where it would do something for this call, and for all that `instead` has to look at.
+        """
+        if _governing.get(None) is not self or self._ended or current_row.get(None) is None or in_a_call.get():
+            return None
+        if _does_more(model, options) or is_stand_in(model) or not self._is_here():
+            return None
+        return self._named(Asked(model, messages, stop, None, options))
+
+    async def _named(self, asked: Asked) -> AIMessage:
+        """With the id that LangChain gives to messages which have none."""
+        message = await self.reply(asked)
+        if message.id is None:
+            message.id = f"{LC_ID_PREFIX}-{uuid4()}-0"
+        return message
 
     def passed(self, model: BaseLanguageModel[Any]) -> None:
         """A model that is no chat model is called."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel, BaseLLM
+from langchain_core.messages import AIMessage, BaseMessage
 
 from lcbatch.errors import ConfigError
 
@@ -38,6 +39,12 @@ class Governor(Protocol):
 
     def instead(self, model: BaseChatModel, options: dict[str, Any], *, blocking: bool) -> BaseChatModel | None:
         """What a place is to work on instead of `model`, `model` itself to leave it; None where the call is another's."""
+        ...
+
+    def straight(
+        self, model: BaseChatModel, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
+    ) -> Awaitable[AIMessage] | None:
+        """The whole reply without LangChain's code around it, None where that would do something for this call."""
         ...
 
     def passed(self, model: BaseLanguageModel[Any]) -> None:
@@ -72,6 +79,7 @@ class _Hooks:
         self._whole.append((owner, name, whole))
         hook: Any = functools.wraps(whole)(make(whole))
         hook.lcbatch_hooks = self
+        hook.straight = self._straight
         setattr(owner, name, hook)
 
     def _for_chat(self, whole: Callable[..., Any], *, blocking: bool) -> Callable[..., Any]:
@@ -82,6 +90,15 @@ class _Hooks:
             return whole(model, *args, **options)
 
         return hook
+
+    def _straight(
+        self, model: BaseChatModel, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
+    ) -> Awaitable[AIMessage] | None:
+        """For whoever knows that nobody listens to the call."""
+        for governor in tuple(self.governors):
+            if (reply := governor.straight(model, messages, stop, options)) is not None:
+                return reply
+        return None
 
     def _for_llm(self, whole: Callable[..., Any]) -> Callable[..., Any]:
         def hook(model: BaseLLM, *args: Any, **options: Any) -> Any:

@@ -6,7 +6,7 @@ in their texts alone, so it is built once; the parity tests hold this to what La
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +64,13 @@ class Frame:
             if message.keys() != _PLAIN_KEYS or type(message["content"]) is not str or message["role"] not in roles:
                 return None
             messages.append({"role": roles[message["role"]], "content": message["content"]})
+        return self.around(messages, request.params)
+
+    def around(self, messages: Sequence[Mapping[str, str]], params: Mapping[str, Json]) -> bytes | None:
+        """The whole body, for messages in the model's own roles; None for what is no Unicode."""
         try:
             said = orjson.dumps(messages)
-            form = b"," + orjson.dumps(request.params)[1:-1] if request.params else b""
+            form = b"," + orjson.dumps(params)[1:-1] if params else b""
         except orjson.JSONEncodeError:  # a lone surrogate
             return None
         return b'%b%b"messages":%b%b}' % (self.head, b"," if len(self.head) > 1 else b"", said, form)
@@ -76,8 +80,8 @@ def _content(message: Any) -> Any:
     return message.get("content") if isinstance(message, dict) and message.keys() == _PLAIN_KEYS else None
 
 
-def plain_answer(body: Any) -> Answer | None:
-    """The answer in a chat completion, None for whatever LangChain has to look at: errors in it, no choice, tools, parts.
+def plain_choice(body: Any) -> dict[str, Any] | None:
+    """A chat completion's one choice, None for whatever LangChain has to look at: errors in it, no choice, tools, parts.
 
     More tolerant than LangChain in one thing: a message without a role, as some servers send it, is the assistant's.
     """
@@ -97,7 +101,15 @@ def plain_answer(body: Any) -> Answer | None:
     counted = body.get("usage")
     if counted is not None and type(counted) is not dict:
         return None
-    finish_reason = choice.get("finish_reason")
+    return choice
+
+
+def plain_answer(body: Any) -> Answer | None:
+    """The answer in a chat completion that is one plain choice, None for any other."""
+    choice = plain_choice(body)
+    if choice is None:
+        return None
+    message, counted, finish_reason = choice["message"], body.get("usage"), choice.get("finish_reason")
     metadata: dict[str, Json] = {name: value for name, value in body.items() if name not in _BODYS_OWN}
     metadata |= {"id": body.get("id"), "model_name": body.get("model"), "token_usage": counted}
     metadata |= {"finish_reason": finish_reason, "logprobs": None}
@@ -110,7 +122,7 @@ def plain_answer(body: Any) -> Answer | None:
         },
         model=str(body.get("model") or ""),
         finish_reason=finish_reason if finish_reason is None else str(finish_reason),
-        usage=_usage(counted),
+        usage=usage_of(counted),
     )
 
 
@@ -118,7 +130,8 @@ _PLAIN_MESSAGE = {"role", "content", "refusal", "annotations", "tool_calls", "fu
 _NOT_PLAIN = ("tool_calls", "function_call", "audio")
 
 
-def _usage(counted: Mapping[str, Json] | None) -> Usage:
+def usage_of(counted: Mapping[str, Json] | None) -> Usage:
+    """Tokens as the provider counted them, none where it did not."""
     if not counted:
         return Usage()
     return Usage(counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0)

@@ -12,6 +12,7 @@ import sys
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lcbatch.messages import shallow_copy
@@ -71,6 +72,7 @@ class QuietClients:
         self._said: set[str] = set()
         self._quiet: dict[int, tuple[weakref.ref[Any], Any]] = {}
         self._lanes: dict[int, tuple[weakref.ref[Any], FastChatOpenAI]] = {}
+        self._twins: dict[int, _Twin] = {}
         self._own: dict[str, Any] = {}
         self._users: list[Any] = []
 
@@ -80,6 +82,9 @@ class QuietClients:
         Knows models of OpenAI's make (with what is built on it, such as Azure's) and of Anthropic's; another comes back as it is.
         ChatOpenAI itself comes back as its fast twin, where that does all that this one would.
         """
+        known = self._twins.get(id(model))
+        if known is not None and known.is_of(model):
+            return known.fast
         sdk = getattr(model, "root_async_client", None)
         if _is_sdk(sdk) and (twin := self._fast(model, sdk)) is not None:
             return twin
@@ -104,7 +109,17 @@ class QuietClients:
             if lane is None:
                 return None
             known = self._lanes[key] = (weakref.ref(sdk), lane)
-        return twin_of(model, known[1])
+        twin = twin_of(model, known[1])
+        if id(model) in self._twins:  # asked again, and not one that is built anew for every row
+            twin.frame = twin.framed()
+        self._note(model, twin)
+        return twin
+
+    def _note(self, model: BaseChatModel, twin: FastChatOpenAI) -> None:
+        key = id(model)
+        gone = weakref.ref(model, lambda _: self._twins.pop(key, None))
+        # One without a frame is none to keep: the next call is to get one with it.
+        self._twins[key] = _Twin(gone, _state_of(model) if twin.frame is not None else {}, twin)
 
     def _tell(self, text: str) -> None:
         if self._told is not None and text not in self._said:
@@ -149,6 +164,23 @@ class QuietClients:
         if all(client is not known for known in self._users):
             self._users.append(client)
             client.event_hooks["response"].append(_on_response)
+
+
+@dataclass(frozen=True, slots=True)
+class _Twin:
+    """A model's fast twin, which is the model's for as long as that is what it was."""
+
+    model: weakref.ref[BaseChatModel]
+    state: Mapping[str, Any]
+    fast: FastChatOpenAI
+
+    def is_of(self, model: BaseChatModel) -> bool:
+        return self.model() is model and self.state == model.__dict__
+
+
+def _state_of(model: BaseChatModel) -> Mapping[str, Any]:
+    """A model's fields. Of its dicts, which can be changed in place, as they are now."""
+    return {name: dict(value) if type(value) is dict else value for name, value in model.__dict__.items()}
 
 
 def _is_sdk(client: Any) -> bool:

@@ -78,8 +78,8 @@ class Stacks:
             self.calls.append(request)
             if (refusal := self._refuse(request)) is not None:
                 raise refusal
-            message = await ask(request)
-            return Reply(str(message.text), {"content": message.text}, "m", native=message)
+            answer = await ask(request)
+            return Reply(answer.text, answer.message, "m", native=answer.native)
 
         return call
 

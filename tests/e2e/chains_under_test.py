@@ -47,6 +47,11 @@ def sequence() -> Runnable[Any, Any]:
     return _prompt("Say {text}") | _model() | StrOutputParser()
 
 
+def message() -> Runnable[Any, Any]:
+    """Prompt and model: the whole message is the output."""
+    return _prompt("Say {text}") | _model()
+
+
 def steps() -> Runnable[Any, Any]:
     """Two calls, one after the other."""
     first = _prompt("First {text}") | _model() | StrOutputParser()

@@ -15,7 +15,7 @@ from lcbatch.simulator.process import SimulatorProcess
 from tests.e2e.support import Shop, rows_of
 
 _CHAINS = Path(__file__).with_name("chains_under_test.py")
-_SHAPES = ["sequence", "steps", "parallel", "structured", "tools", "fallbacks", "inside", "in_thread"]
+_SHAPES = ["sequence", "message", "steps", "parallel", "structured", "tools", "fallbacks", "inside", "in_thread"]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,9 @@ def _lines(path: Path) -> list[str]:
     """What numbers the calls, and when they were, is no difference."""
     lines = path.read_text().splitlines() if path.exists() else []
     rows = [json.dumps(json.loads(line), sort_keys=True) for line in lines]
-    return sorted(re.sub(r"chatcmpl-\d+|call_\d+_|\"(created|at|latency_s)\": [\d.]+", "", row) for row in rows)
+    return sorted(
+        re.sub(r"chatcmpl-\d+|lc_run--[-0-9a-f]+|call_\d+_|\"(created|at|latency_s)\": [\d.]+", "", row) for row in rows
+    )
 
 
 @pytest.mark.parametrize("chain", _SHAPES)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import BaseModel, SecretStr
 
 from lcbatch.calls.asking import invoking
+from lcbatch.messages import answer_of, message_of
 from lcbatch.models.lane import Lane
 from lcbatch.models.openai import FastChatOpenAI
 from lcbatch.models.wire import Response, Wire
@@ -155,6 +157,69 @@ _BODIES: dict[str, Any] = {
 def test_the_same_answer_or_error(name: str) -> None:
     long, short, _ = _both(_chat(), _BODIES[name], Request([{"role": "user", "content": "hello"}]))
     _equal(long, short)
+
+
+def _straight(chat: FastChatOpenAI, body: Any, messages: list[BaseMessage]) -> tuple[Any, Any, _CannedWire]:
+    """What LangChain's own step and the way past it make of a body, and what was sent for it."""
+    wire = _CannedWire(body)
+    chat.over(wire)
+    chat.frame = chat.framed()
+
+    async def long(_: Request) -> Answer:
+        return answer_of(message_of(await chat._agenerate(messages)))
+
+    async def short(_: Request) -> Answer:
+        answer = chat.plainly(messages)
+        return await answer if answer is not None else await long(_)
+
+    async def main() -> tuple[Any, Any]:
+        asked = Request([])
+        return await _outcome(long, asked), await _outcome(short, asked)
+
+    return *asyncio.run(main()), wire
+
+
+@pytest.mark.parametrize("name", sorted(_BODIES))
+def test_the_same_message_for_a_user_s_chain(name: str) -> None:
+    long, short, wire = _straight(_chat(), _BODIES[name], [SystemMessage("be brief"), HumanMessage("hello")])
+
+    assert long == short
+    assert isinstance(long, tuple) or long.native == short.native
+    assert wire.sent[0] == wire.sent[1]
+
+
+_SAID: list[Callable[[str], BaseMessage]] = [
+    SystemMessage,
+    HumanMessage,
+    AIMessage,
+    lambda text: HumanMessage(text, name="ada"),
+    lambda text: HumanMessage([{"type": "text", "text": text}]),
+    lambda text: SystemMessage(text, additional_kwargs={"__openai_role__": "developer"}),
+    lambda text: AIMessage(text, tool_calls=[{"name": "f", "args": {"x": text}, "id": "t"}]),
+    lambda text: AIMessage(text, response_metadata={"output_version": "v1"}),
+    lambda text: ToolMessage(text, tool_call_id="t"),
+]
+
+
+@pytest.mark.parametrize("arguments", ["extra", "headers", "none", "usual"])
+@settings(max_examples=40, deadline=None)
+@given(said=st.lists(st.tuples(st.sampled_from(_SAID), st.text(max_size=30)), min_size=1, max_size=4))
+def test_the_same_body_is_sent_for_a_user_s_chain(
+    arguments: str, said: list[tuple[Callable[[str], BaseMessage], str]]
+) -> None:
+    messages = [make(text) for make, text in said]
+    long, short, wire = _straight(_chat(**_ARGUMENTS[arguments]), _BODIES["plain"], messages)
+
+    assert long == short
+    assert len(wire.sent) == 2
+    assert wire.sent[0] == wire.sent[1]
+
+
+def test_a_model_that_streams_is_asked_by_langchain() -> None:
+    chat = _chat(streaming=True)
+    chat.frame = chat.framed()
+
+    assert chat.plainly([HumanMessage("hello")]) is None
 
 
 def test_a_message_without_a_role_is_the_assistants() -> None:

@@ -96,6 +96,30 @@ def test_it_says_what_the_model_says(provider: SimulatorProcess) -> None:
     asyncio.run(run())
 
 
+def test_what_is_known_of_a_model_holds_for_as_long_as_it_is_the_same(provider: SimulatorProcess) -> None:
+    clients, model = QuietClients(4), _model(provider, temperature=0.3, model_kwargs={"user": "a"})
+
+    def head() -> bytes | None:
+        twin = clients.quiet(model)
+        assert isinstance(twin, FastChatOpenAI)
+        return twin.frame and twin.frame.head
+
+    heads = [head(), head(), head()]
+    model.temperature = 0.7
+    heads.append(head())
+    model.model_kwargs["user"] = "b"
+    heads.append(head())
+
+    assert heads[0] is None, "it may be one that is built anew for every row"
+    assert heads[1] == heads[2]
+    assert [head and (b"0.3" in head, b"0.7" in head, b'"user":"b"' in head) for head in heads[1:]] == [
+        (True, False, False),
+        (True, False, False),
+        (False, True, False),
+        (False, True, True),
+    ]
+
+
 @pytest.mark.parametrize("options", [{}, {"response_format": _Person}], ids=["fast", "stock"])
 def test_a_fault_is_not_retried_and_headers_are_heard(provider: SimulatorProcess, options: Mapping[str, Any]) -> None:
     heard: list[Mapping[str, str]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
@@ -87,7 +87,8 @@ def plain_step(runnable: Any, whole: Runnable[Any, Any]) -> Step | str:
 
 
 def model_step(model: BaseChatModel, bound: Mapping[str, Any], name: str) -> Step | str:
-    """What `ainvoke` does, without the callbacks. The inner step is looked up when it is called: a run hooks it on the class.
+    """What `ainvoke` does, without the callbacks. The inner step is looked up when it is called: a run hooks it on the class, and
+    its hook knows a straight way for texts.
 
     `name` is what the call says of itself.
     """
@@ -101,8 +102,13 @@ def model_step(model: BaseChatModel, bound: Mapping[str, Any], name: str) -> Ste
 
     async def answer(value: Any) -> BaseMessage:
         messages = model._convert_input(value).to_messages()  # noqa: SLF001
+        generate = type(model)._agenerate_with_cache  # noqa: SLF001
         if any(isinstance(message.content, list) for message in messages):
             _format_for_tracing(messages)  # nobody sees it, but it refuses pictures that it cannot convert
+        elif (straight := getattr(generate, "straight", None)) is not None:
+            reply: Awaitable[BaseMessage] | None = straight(model, messages, stop, options)
+            if reply is not None:
+                return await reply
         result = await model._agenerate_with_cache(  # noqa: SLF001
             _normalize_messages(messages),
             stop=stop,
