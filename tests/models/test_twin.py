@@ -102,7 +102,7 @@ def test_what_is_known_of_a_model_holds_for_as_long_as_it_is_the_same(provider: 
     def head() -> bytes | None:
         twin = clients.quiet(model)
         assert isinstance(twin, FastChatOpenAI)
-        return twin.frame and twin.frame.head
+        return None if twin.frame is None else twin.frame.head
 
     heads = [head(), head(), head()]
     model.temperature = 0.7
