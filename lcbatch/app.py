@@ -157,7 +157,7 @@ async def _begin(run: Run, retry: Retry | None) -> None:
         described["origin"] = retry.origin
     await run.store.begin_run(run.world.command, described, in_flight=bounds_of(job).answers)
     run.begun = True
-    run.world.when_begun()
+    run.world.when_begun(bounds_of(job).most)
     run.fanout.emit(RunStarted(run.world.clock(), job.task, run.label, job.output.output or "-", bounds_of(job).start))
 
 
