@@ -20,7 +20,8 @@ from lcbatch import jsontext
 from lcbatch.errors import TRANSIENT, Failure, Kind
 from lcbatch.ports import Keyed, Placed, State, sample_name
 from lcbatch.records import Document, Row
-from lcbatch.store import sharing, standing
+from lcbatch.store import answers, sharing, standing
+from lcbatch.store.standing import Columns
 
 _FOUND = """
 r.row_id, r.content, r.equal_before, r.whole, r.id, r.place, r.twin, s.chain_id, a.done, a.kind
@@ -108,7 +109,7 @@ class Placing:
         self._old_generation = generation
         self._old_size = 0
         self._diverged = False
-        self._known_rows = 0
+        self._known_rows = self._last_row = 0
         self._accepted: frozenset[int] = frozenset()
         self._edited = False
         self._dedupe = False
@@ -132,7 +133,7 @@ class Placing:
         self._old_size = connection.execute(
             "SELECT coalesce(max(ordinal) + 1, 0) FROM places WHERE generation = ?", (self._old_generation,)
         ).fetchone()[0]
-        self._known_rows = connection.execute("SELECT coalesce(max(row_id), 0) FROM rows").fetchone()[0]
+        self._known_rows = self._last_row = answers.last_row(connection)
         accepted = connection.execute("SELECT other_id FROM accepts WHERE chain_id = ?", (self._chain_id,))
         self._accepted = frozenset(other_id for (other_id,) in accepted)
         self._edited = connection.execute("SELECT 1 FROM edited LIMIT 1").fetchone() is not None
@@ -153,12 +154,8 @@ class Placing:
             if len(placed) < len(batch):
                 self._diverge(connection)
         rest = batch[len(placed) :]
-        for keyed, twin in zip(rest, _twins(connection, rest), strict=True):
-            found = self._look_up(connection, keyed, twin)
-            connection.execute(
-                "INSERT OR REPLACE INTO places VALUES (?, ?, ?)", (self.generation, self.ordinal, found.row_id)
-            )
-            placed.append(self._settle(connection, keyed, found, twin))
+        if rest:
+            placed += self._looked_up(connection, rest)
         return placed
 
     def gone(self, connection: sqlite3.Connection) -> list[Gone]:
@@ -216,19 +213,32 @@ class Placing:
             (self.generation, self._old_generation, self.ordinal),
         )
 
-    def _look_up(self, connection: sqlite3.Connection, keyed: Keyed, twin: int) -> _Found:
-        equal_before = connection.execute(_SEEN_AGAIN, (keyed.content,)).fetchone()[0] - 1
-        columns = connection.execute(_BY_CONTENT, (keyed.content, equal_before)).fetchone()
-        return _Found(*columns) if columns is not None else self._insert(connection, keyed, equal_before, twin)
+    def _looked_up(self, connection: sqlite3.Connection, batch: Sequence[Keyed]) -> list[Placed]:
+        """Rows that are found by their content, or made. Statement by statement over the batch, not item by item."""
+        found: list[tuple[Keyed, _Found, int]] = []
+        new: list[Columns] = []
+        equals, twins = _equals_before(connection, batch), _twins(connection, batch)
+        for keyed, before, twin in zip(batch, equals, twins, strict=True):
+            row = self._known(connection, keyed.content, before)
+            if row is None:
+                self._last_row += 1
+                new.append((self._last_row, keyed.content, before, keyed.whole, *_columns(keyed), twin, keyed.sample))
+                item = keyed.item
+                row = _Found(self._last_row, keyed.content, before, keyed.whole, item.id, item.place, twin)
+            found.append((keyed, row, twin))
+        connection.executemany(_NEW_ROW, new)
+        connection.executemany(
+            "INSERT OR REPLACE INTO places VALUES (?, ?, ?)",
+            [(self.generation, ordinal, row.row_id) for ordinal, (_, row, _) in enumerate(found, self.ordinal)],
+        )
+        return [self._settle(connection, *one) for one in found]
 
-    @staticmethod
-    def _insert(connection: sqlite3.Connection, keyed: Keyed, equal_before: int, twin: int) -> _Found:
-        row_id = connection.execute(
-            "INSERT INTO rows (content, equal_before, whole, id, place, document, failure, fields, twin, sample) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (keyed.content, equal_before, keyed.whole, *_columns(keyed), twin, keyed.sample),
-        ).lastrowid
-        return _Found(row_id or 0, keyed.content, equal_before, keyed.whole, keyed.item.id, keyed.item.place, twin)
+    def _known(self, connection: sqlite3.Connection, content: bytes, equal_before: int) -> _Found | None:
+        """A row of an earlier reading: no other row of this one has the same number among its equals."""
+        if not self._known_rows:
+            return None
+        columns = connection.execute(_BY_CONTENT, (content, equal_before)).fetchone()
+        return None if columns is None else _Found(*columns)
 
     def _settle(self, connection: sqlite3.Connection, keyed: Keyed, found: _Found, twin: int) -> Placed:
         """Bring the row up to date, let an answer stand for it where there is one, and say how it stands."""
@@ -293,9 +303,30 @@ class Placing:
         return State.ANSWERED if source.done else State.FAILED_BEFORE
 
 
-_SEEN_AGAIN = """
-INSERT INTO temp.seen VALUES (?, 1) ON CONFLICT (content) DO UPDATE SET times = times + 1 RETURNING times
+_NEW_ROW = """
+INSERT INTO rows (row_id, content, equal_before, whole, id, place, document, failure, fields, twin, sample)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+
+_AT_ONCE = 500
+"""Parameters of one query."""
+
+
+def _equals_before(connection: sqlite3.Connection, batch: Sequence[Keyed]) -> list[int]:
+    """Of each item, how many of its content came before it."""
+    contents = list({keyed.content for keyed in batch})
+    times: dict[bytes, int] = {}
+    for start in range(0, len(contents), _AT_ONCE):
+        some = contents[start : start + _AT_ONCE]
+        wanted = ", ".join("?" * len(some))
+        times |= connection.execute(f"SELECT content, times FROM temp.seen WHERE content IN ({wanted})", some)  # noqa: S608
+    equals = []
+    for keyed in batch:
+        before = times.get(keyed.content, 0)
+        times[keyed.content] = before + 1
+        equals.append(before)
+    connection.executemany("INSERT OR REPLACE INTO temp.seen VALUES (?, ?)", times.items())
+    return equals
 
 
 def _twins(connection: sqlite3.Connection, batch: Sequence[Keyed]) -> list[int]:
