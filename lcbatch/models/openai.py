@@ -122,7 +122,8 @@ class FastChatOpenAI(ChatOpenAI):
     def framed(self) -> Frame:
         """What plain requests to this model as it is now have in common."""
         payload = self._get_request_payload("x")
-        return Frame.of(self, usable=self.stock_way(payload) is None and not payload.get("stream"))
+        is_plain = not payload.get("stream") and payload.get("response_format") is None
+        return Frame.of(self, usable=is_plain and self.stock_way(payload) is None)
 
     def _formed(self, body: Any, form: Any) -> ChatResult:
         """An answer that was asked for in a form. Raises what the SDK raises for one that was cut off, or is not in that form."""

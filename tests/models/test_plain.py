@@ -201,7 +201,7 @@ _SAID: list[Callable[[str], BaseMessage]] = [
 ]
 
 
-@pytest.mark.parametrize("arguments", ["extra", "headers", "none", "usual"])
+@pytest.mark.parametrize("arguments", ["extra", "form", "headers", "none", "usual"])
 @settings(max_examples=40, deadline=None)
 @given(said=st.lists(st.tuples(st.sampled_from(_SAID), st.text(max_size=30)), min_size=1, max_size=4))
 def test_the_same_body_is_sent_for_a_user_s_chain(
@@ -242,6 +242,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "reasoning": {"reasoning_effort": "low"},
     "extra": {"extra_body": {"top_k": 3}, "model_kwargs": {"user": "u"}, "stop_sequences": ["END"]},
     "headers": {"model_kwargs": {"extra_headers": {"X-A": "b"}}},
+    "form": {"model_kwargs": {"response_format": {"type": "json_object"}}},
 }
 
 
