@@ -27,10 +27,11 @@ _MOST_SEARCHED_CHARS = 16_000_000
 _MOST_LENIENT_CHARS = 200_000
 """Longer pieces are read as JSON or not at all: Python's parser takes a hundred times the memory."""
 
-_IN_QUOTES = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-"""A string. Possessive, as a loop that may go back keeps a hundred bytes for each character of an answer."""
-_STRING_OR_BRACE = re.compile(_IN_QUOTES + r'|"|[{}]', re.DOTALL)
-_STRING = f"(?P<string>{_IN_QUOTES})"
+_QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*+'
+"""A string up to its end. Possessive, as a loop that may go back keeps a hundred bytes for each character of an answer."""
+_STRING_OR_BRACE = re.compile(_QUOTED + r'"|"|[{}]', re.DOTALL)
+_STRING = rf'(?P<string>{_QUOTED}(?:"|\\?\Z))'
+"""One that does not end takes all that is left, or each quote in it would be tried as the beginning of another."""
 _STRING_OR_COMMENT = re.compile(_STRING + r"|//[^\n]*", re.DOTALL)
 _STRING_OR_LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
 
