@@ -25,6 +25,7 @@ from lcbatch.messages import recast
 from lcbatch.models.outline import CHAT, Outline
 from lcbatch.models.plain import Frame
 from lcbatch.models.wire import FAULTS, Heard, Wire
+from lcbatch.records import Usage
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
@@ -259,6 +260,9 @@ def _as_the_sdk_reads_it(body: Any) -> Any:
     _filled(body, ("id", "model", "choices", "system_fingerprint", "usage"))
     usage = body["usage"]
     if isinstance(usage, dict):
+        for name in _COUNTS & usage.keys():
+            # LangChain adds these up: a text among them would be an error in place of a paid answer.
+            usage[name] = Usage.told(usage[name]).prompt_tokens
         _filled(usage, _DETAILS)
         for name, known in _DETAILS.items():
             _filled(usage[name], known)
@@ -269,6 +273,7 @@ def _as_the_sdk_reads_it(body: Any) -> Any:
     return body
 
 
+_COUNTS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _DETAILS = {
     "completion_tokens_details": (
         "accepted_prediction_tokens",

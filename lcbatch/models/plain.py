@@ -121,4 +121,4 @@ _NOT_PLAIN = ("tool_calls", "function_call", "audio")
 def _usage(counted: Mapping[str, Json] | None) -> Usage:
     if not counted:
         return Usage()
-    return Usage(counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0)
+    return Usage.told(counted.get("prompt_tokens"), counted.get("completion_tokens"))
