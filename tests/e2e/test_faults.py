@@ -29,8 +29,8 @@ _WAITS_S: dict[RetryAfterForm, tuple[float, float]] = {
     "negative": (_OWN_PAUSE_S, _OWN_PAUSE_S),
     "seconds": (1.0, 1.0),
 }
-"""(least, most) that a provider asks for which means 0.4 s: whole seconds are rounded up, and so is an HTTP date, which counts from the one of
-the answer, rounded down."""
+"""(least, most) that a provider asks for which means 0.4 s: whole seconds are rounded up, and so is an HTTP date, which counts
+from that of the answer, rounded down."""
 
 
 def test_each_form_of_retry_after_is_waited_out_and_no_longer(provider: SimulatorProcess, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from bisect import bisect_left
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ _ENDS_WITHIN_S = 120.0
 
 
 def _skewed(folder: Path, seconds: int) -> dict[str, str]:
-    """The environment in which the time of day is read from a file that says by how much it is off. Monotonic clocks are left alone."""
+    """The environment in which the time of day is read from a file that says how far it is off; other clocks are right."""
     faketime = shutil.which("faketime")
     if faketime is None:
         pytest.skip("faketime is not installed: apt-get install faketime")
@@ -47,9 +48,23 @@ def _move(folder: Path, seconds: int) -> None:
 
 def _run(shop: Shop, env: dict[str, str], *more: str) -> Ended:
     return watched(
-        "run", "in.jsonl", "-m", MODEL, "--base-url", shop.provider.base_url, "-p", "Say {text}", "-o", "out.jsonl", "--progress", "none",
-        *more, cwd=shop.folder, env=env, within_s=_ENDS_WITHIN_S,
-    )  # fmt: skip
+        "run",
+        "in.jsonl",
+        "-m",
+        MODEL,
+        "--base-url",
+        shop.provider.base_url,
+        "-p",
+        "Say {text}",
+        "-o",
+        "out.jsonl",
+        "--progress",
+        "none",
+        *more,
+        cwd=shop.folder,
+        env=env,
+        within_s=_ENDS_WITHIN_S,
+    )
 
 
 def _most_in_a_second(times_s: list[float]) -> int:
@@ -80,12 +95,13 @@ def test_a_clock_that_jumps_by_a_day_moves_no_call(tmp_path: Path) -> None:
     assert ended.code == 0, ended.said
     assert len(shop.output()) == len(ledger) == rows
     assert _most_in_a_second(times_s) <= _BURST
-    longest_s = max(after - before for before, after in zip(times_s, times_s[1:], strict=False))
+    longest_s = max(after - before for before, after in pairwise(times_s))
     assert longest_s < 30
     note(
         "clock: a day forward, two days back, and right again, while a run works under --rpm",
         "nothing waits, nothing bursts",
-        f"{rows} rows in {times_s[-1] - times_s[0]:.0f} s at {_PER_S} a second, at most {_most_in_a_second(times_s)} in any second",
+        f"{rows} rows in {times_s[-1] - times_s[0]:.0f} s at {_PER_S} a second, "
+        f"at most {_most_in_a_second(times_s)} in any second",
     )
 
 
