@@ -66,7 +66,7 @@ def _read(data: bytes, format_name: str | None, piece_bytes: int) -> list[Item]:
 
 @pytest.mark.parametrize("format_name", ["jsonl", "json", "csv", "tsv", "lines", None])
 @given(data=BYTES, piece_bytes=st.integers(1, 400), packed=st.sampled_from([b"", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"]))
-@tries(120, 20_000)
+@tries(60, 20_000)
 def test_rows(format_name: str | None, data: bytes, piece_bytes: int, packed: bytes) -> None:
     with in_time():
         items = _outcome(lambda: _read(packed + data, format_name, piece_bytes))
@@ -172,7 +172,7 @@ def test_objects_in_answers(text: str) -> None:
 @pytest.mark.parametrize(
     "part", ["{", "}", '"', "{}", '{"', '"a",', '\\"', "-", "not ", "1+", "(", "a.", "//", ", ", "'", "[", "f()"]
 )
-@pytest.mark.parametrize("before", ["", "{", '{"a": ', "{'a': ", '{"a": "', "x {"])
+@pytest.mark.parametrize("before", ["{", "", '{"a": ', "{'a': ", '{"a": "', "x {"][: cases(1, 6)])
 def test_long_answers_take_no_longer_than_they_are(part: str, before: str) -> None:
     with in_time():
         for length in (190_000, cases(500_000, 8_000_000)):
@@ -243,7 +243,7 @@ def _content(body: Json, noise: bytes) -> bytes:
 
 
 @given(body=_COMPLETIONS)
-@tries(200, 50_000)
+@tries(100, 50_000)
 def test_plain_answers(body: Json) -> None:
     async def answer(_: Request) -> Answer:
         found = plain_answer(orjson.loads(json.dumps(body, allow_nan=False)) if _is_strict(body) else body)
@@ -266,7 +266,7 @@ def _is_strict(body: Json) -> bool:
 @given(body=_COMPLETIONS, noise=st.just(b"") | BYTES)
 @example(body={"choices": [_SOUND], "usage": {"prompt_tokens": "5", "completion_tokens": []}}, noise=b"")
 @example(body={"choices": [_SOUND], "usage": {"prompt_tokens": -(10**30), "completion_tokens": 1}}, noise=b"")
-@tries(80, 20_000)
+@tries(50, 20_000)
 def test_answers_through_langchain(body: Json, noise: bytes) -> None:
     from lcbatch.calls.asking import invoking  # noqa: PLC0415 - they load LangChain
     from lcbatch.models.openai import FastChatOpenAI  # noqa: PLC0415
@@ -346,7 +346,7 @@ _TOML_KEYS = st.sampled_from(
     name=st.sampled_from(["lcbatch.toml", "pyproject.toml"]),
 )
 @example(lines=["a = " + "[" * 50_000], name="lcbatch.toml")
-@tries(200, 20_000)
+@tries(100, 20_000)
 def test_config_files(tmp_path_factory: pytest.TempPathFactory, lines: list[str], name: str) -> None:
     folder = tmp_path_factory.getbasetemp() / "config"
     folder.mkdir(exist_ok=True)
