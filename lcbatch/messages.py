@@ -32,7 +32,7 @@ def answer_of(message: Any) -> Answer:
         message=message_json(message),
         model=str(metadata.get("model_name") or metadata.get("model") or ""),
         finish_reason=str(finish_reason) if finish_reason is not None else None,
-        usage=Usage(counted["input_tokens"], counted["output_tokens"]) if counted else Usage(),
+        usage=Usage.told(counted["input_tokens"], counted["output_tokens"]) if counted else Usage(),
         native=message,
     )
 

@@ -79,12 +79,27 @@ class Row:
     sample: int = 0
 
 
+_MOST_TOKENS = 10**12
+"""More than any call takes, and few enough that a store adds up all of them."""
+
+
+def _count(told: object) -> int:
+    if isinstance(told, float) and told.is_integer():
+        told = int(told)
+    return told if type(told) is int and 0 <= told <= _MOST_TOKENS else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one or more calls, as the provider counted them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    @classmethod
+    def told(cls, prompt: object, completion: object = 0) -> Usage:
+        """What an answer says of itself, where it is a count at all: a negative one would give money back to the cap."""
+        return cls(_count(prompt), _count(completion))
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

@@ -91,6 +91,7 @@ _CLIENTS = frozenset(
 _AIOHTTP_PARSER = "aiohttp.http_exceptions"
 """Its errors have a `code`, 400 for a body that ends too early: that is its opinion of the answer, and no provider's status."""
 
+_THREE = re.compile(r"[0-9]{3}")
 _MESSAGE_CHARS = 2000
 _MOST_CAUSES = 50
 
@@ -189,9 +190,16 @@ def _said(body: Any) -> str:
 
 def _text(causes: list[BaseException]) -> str:
     first = causes[0]
-    text = str(first) or type(first).__name__
-    root = str(causes[-1])
+    text = _words(first) or type(first).__name__
+    root = _words(causes[-1])
     return f"{text} ({root})" if root and root not in text else text
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except RecursionError:  # LangChain's way to raise a body as it came, however deep that is
+        return f"{type(error).__name__}, nested too deep to be shown"
 
 
 def _status_meant(status: int | None, body: Any) -> int | None:
@@ -199,12 +207,13 @@ def _status_meant(status: int | None, body: Any) -> int | None:
     if status is not None and status >= 300:
         return status
     code = body.get("code") if isinstance(body, Mapping) else None
-    number = int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdecimal()) else 0
+    # Three digits: Python refuses to convert a text of thousands.
+    number = code if isinstance(code, int) else int(code) if isinstance(code, str) and _THREE.fullmatch(code) else 0
     return number if 400 <= number < 600 else None
 
 
 def _codes(body: Any, depth: int = 3) -> Iterator[str]:
-    if isinstance(body, list):
+    if isinstance(body, list) and depth >= 0:
         for part in body:
             yield from _codes(part, depth - 1)
     if not isinstance(body, Mapping) or depth < 0:
@@ -282,7 +291,7 @@ def _by_type(causes: list[BaseException], message: str) -> Failure:
         return Failure(Kind.CONNECTION, message)
     if names & _TIMEOUT_TYPES or any(isinstance(error, TimeoutError) for error in causes):
         return Failure(Kind.TIMEOUT, message, maybe_paid="PoolTimeout" not in names)
-    if names & _CUT_TYPES and not any(_NO_REPLY.search(str(error).lower()) for error in causes):
+    if names & _CUT_TYPES and not any(_NO_REPLY.search(_words(error).lower()) for error in causes):
         return Failure(Kind.TRUNCATED, message, maybe_paid=True)
     if names & (_CONNECTION_TYPES | _CUT_TYPES) or any(isinstance(error, OSError) for error in causes):
         return Failure(Kind.CONNECTION, message)

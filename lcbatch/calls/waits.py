@@ -27,20 +27,30 @@ def wait_asked(headers: Mapping[str, Any], body: Any, message: str, now_s: float
 
 
 def retry_after(headers: Mapping[str, Any], now_s: float) -> float | None:
-    """Seconds to wait from `retry-after-ms` or `retry-after` (seconds, or an HTTP date against Unix time `now_s`).
+    """Seconds to wait from `retry-after-ms` or `retry-after` (seconds, or an HTTP date).
 
-    None where there is none or it makes no sense (negative, garbage).
+    A date is taken against the response's own `date`, as this machine's clock may be a day off; without one against Unix time
+    `now_s`. None where there is none or it makes no sense (negative, garbage).
     """
     lowered = {str(name).lower(): str(value).strip() for name, value in headers.items()}
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = lowered.get(name, "")
         if _NUMBER.fullmatch(value):
             return float(value) * unit_s
+    until_s = _moment_s(lowered.get("retry-after", ""))
+    if until_s is None:
+        return None
+    said_s = _moment_s(lowered.get("date", ""))
+    wait_s = until_s - (now_s if said_s is None else said_s)
+    return wait_s if wait_s >= 0 else None
+
+
+def _moment_s(date: str) -> float | None:
+    """An HTTP date in Unix time, None where it is none."""
     try:
-        wait_s = email.utils.parsedate_to_datetime(lowered.get("retry-after", "")).timestamp() - now_s
+        return email.utils.parsedate_to_datetime(date).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError, OSError):
         return None  # the standard library's parser raises all of these on one garbage or another
-    return wait_s if wait_s >= 0 else None
 
 
 def _retry_info(body: Mapping[str, Any]) -> float | None:

@@ -21,11 +21,17 @@ from lcbatch.records import Json
 _MOST_PIECES = 64
 """So many objects are looked at in one answer, so that no answer takes seconds to read."""
 
+_MOST_SEARCHED_CHARS = 16_000_000
+"""In a longer answer no object is looked for; one that is JSON as a whole is read all the same."""
+
 _MOST_LENIENT_CHARS = 200_000
 """Longer pieces are read as JSON or not at all: Python's parser takes a hundred times the memory."""
 
-_STRING_OR_BRACE = re.compile(r'"(?:[^"\\]|\\.)*"|"|[{}]', re.DOTALL)
-_STRING = r'(?P<string>"(?:[^"\\]|\\.)*")'
+_QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*+'
+"""A string up to its end. Possessive, as a loop that may go back keeps a hundred bytes for each character of an answer."""
+_STRING_OR_BRACE = re.compile(_QUOTED + r'"|"|[{}]', re.DOTALL)
+_STRING = rf'(?P<string>{_QUOTED}(?:"|\\?\Z))'
+"""One that does not end takes all that is left, or each quote in it would be tried as the beginning of another."""
 _STRING_OR_COMMENT = re.compile(_STRING + r"|//[^\n]*", re.DOTALL)
 _STRING_OR_LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
 
@@ -39,6 +45,8 @@ def objects_in(text: str) -> Iterator[dict[str, Json]]:
     whole = (_as_json(text) or _mended(text)) if text.startswith("{") and text.endswith("}") else None
     if whole is not None:
         yield whole
+        return
+    if len(text) > _MOST_SEARCHED_CHARS:
         return
     at = 0
     for _ in range(_MOST_PIECES):
@@ -54,7 +62,7 @@ def objects_in(text: str) -> Iterator[dict[str, Json]]:
 
 
 def _end_of(text: str, start: int) -> int:
-    """Where the object that begins at `start` ends; -1 where it does not."""
+    """Where the object that begins at `start` ends; -1 where it does not, or only deeper than is read."""
     depth = 0
     for match in _STRING_OR_BRACE.finditer(text, start):
         sign = match[0]
@@ -62,6 +70,8 @@ def _end_of(text: str, start: int) -> int:
             return -1  # a string that does not end
         if sign == "{":
             depth += 1
+            if depth > jsontext.MOST_DEPTH:
+                return -1
         elif sign == "}":
             depth -= 1
             if not depth:

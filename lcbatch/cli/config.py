@@ -49,6 +49,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputMissing(f"cannot read the config file {path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: it is nested too deep") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}", hint='the file is TOML: key = "text", key = 3, key = true') from error
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
+from typing import TextIO
 
 import typer
 from typer.exceptions import TyperException
@@ -21,7 +23,8 @@ def run_cli(argv: list[str]) -> None:
 
     debug = "--debug" in argv or bool(os.environ.get("LCBATCH_DEBUG"))
     code = _run(app, argv, debug=debug)
-    _flush_stdout()
+    _flush(sys.stdout, 1)
+    _flush(sys.stderr, 2)
     sys.exit(code)
 
 
@@ -78,11 +81,13 @@ def _say(text: str, hint: str) -> None:
         return
 
 
-def _flush_stdout() -> None:
-    """Flush what is left; where the reader has gone, Python must not complain about it at its end."""
+def _flush(stream: TextIO | None, descriptor: int) -> None:
+    """Flush what is left. Where the reader or the terminal has gone, Python must not end with a code of its own for that."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except (OSError, ValueError, AttributeError):
+        if stream is not None:
+            stream.flush()
+    except OSError as error:
+        if error.errno in {errno.EPIPE, errno.EIO}:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    except (ValueError, AttributeError):
         return  # closed, or never there: nothing is lost that could be said

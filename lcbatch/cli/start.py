@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,7 +51,8 @@ def carry_out(job: Job, world: World, work: Callable[[], Coroutine[Any, Any, Rep
         return 0
     written = _close(job, report, world)
     if report.store_failed:
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
         os._exit(report.exit_code)
     return report.exit_code or written
 
@@ -80,15 +82,20 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 def _close(job: Job, report: Report, world: World) -> int:
-    """The closing figures, and what went wrong; the exit code of --summary-json."""
+    """The closing figures, and what went wrong; the exit code of --summary-json.
+
+    Where nobody is left to read them (the terminal was closed), the run's own end counts all the same.
+    """
     written = _write_figures(job, summary_json(report.snapshot))
     nothing = report.error is not None and report.snapshot.rows.settled == 0 and report.snapshot.calls.attempts == 0
     if not nothing and not job.display.quiet and job.display.progress not in {"none", "json"}:
         errors = str(report.errors_path) if report.errors_path is not None else None
-        print_summary(report.snapshot, world.stderr, is_terminal=world.stderr_is_terminal, errors_path=errors)
+        with suppress(OSError):
+            print_summary(report.snapshot, world.stderr, is_terminal=world.stderr_is_terminal, errors_path=errors)
     if report.error is not None:
         if job.display.debug:
-            traceback.print_exception(report.error)
+            with suppress(OSError):
+                traceback.print_exception(report.error)
         say_error(report.error)
     return written
 

@@ -30,7 +30,7 @@ from lcbatch.messages import answer_of, message_of, recast
 from lcbatch.models.outline import CHAT, Outline
 from lcbatch.models.plain import Frame, plain_choice, usage_of
 from lcbatch.models.wire import FAULTS, Heard, Wire
-from lcbatch.records import Answer
+from lcbatch.records import Answer, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -342,6 +342,10 @@ def _as_the_sdk_reads_it(body: Any) -> Any:
     _filled(body, ("id", "model", "choices", "system_fingerprint", "usage"))
     usage = body["usage"]
     if isinstance(usage, dict):
+        for name in _COUNTS:
+            # LangChain adds these up: a text among them would be an error in place of a paid answer.
+            if (told := usage.get(name)) is not None and type(told) is not int:
+                usage[name] = Usage.told(told).prompt_tokens
         _filled(usage, _DETAILS)
         for name, known in _DETAILS.items():
             _filled(usage[name], known)
@@ -352,6 +356,7 @@ def _as_the_sdk_reads_it(body: Any) -> Any:
     return body
 
 
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _DETAILS = {
     "completion_tokens_details": (
         "accepted_prediction_tokens",

@@ -60,9 +60,10 @@ class OpenAILane:
         data = body.get("data") if isinstance(body, dict) else None
         if not isinstance(data, list):
             raise _no_vectors("no embeddings in the answer")
-        usage = body.get("usage") or {}
-        tokens = usage.get("prompt_tokens") or usage.get("total_tokens") or 0
-        return vectors_answer(_in_order(data), texts, str(body.get("model") or ""), Usage(tokens))
+        counted = body.get("usage")
+        usage: dict[str, Any] = counted if isinstance(counted, dict) else {}
+        told = Usage.told(usage.get("prompt_tokens") or usage.get("total_tokens"))
+        return vectors_answer(_in_order(data), texts, str(body.get("model") or ""), told)
 
 
 def _body(payload: Mapping[str, Any]) -> bytes:

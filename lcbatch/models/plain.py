@@ -134,4 +134,4 @@ def usage_of(counted: Mapping[str, Json] | None) -> Usage:
     """Tokens as the provider counted them, none where it did not."""
     if not counted:
         return Usage()
-    return Usage(counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0)
+    return Usage.told(counted.get("prompt_tokens"), counted.get("completion_tokens"))

@@ -71,7 +71,11 @@ def print_summary(snapshot: Snapshot, stream: TextIO, *, is_terminal: bool, erro
     from rich.console import Console  # noqa: PLC0415 - rich only where something is drawn
 
     console = Console(file=stream, force_terminal=True, highlight=False)
-    console.print(render_summary(snapshot, errors_path), crop=False)
+    with console.capture() as captured:
+        console.print(render_summary(snapshot, errors_path), crop=False)
+    # Not by the console itself: it ends the process with a code of its own where the reader has gone.
+    stream.write(captured.get())
+    stream.flush()
 
 
 def summary_json(snapshot: Snapshot) -> dict[str, Json]:

@@ -157,7 +157,8 @@ def retry_after(form: RetryAfterForm, wait_s: float, wall_s: float) -> bytes:
         "seconds": f"retry-after: {whole}\r\n",
         "ms": exact,
         "both": f"retry-after: {whole}\r\n{exact}",
-        "date": f"retry-after: {formatdate(math.ceil(wall_s + wait_s), usegmt=True)}\r\n",
+        "date": f"retry-after: {formatdate(math.ceil(wall_s + wait_s), usegmt=True)}\r\n"
+        f"date: {formatdate(math.floor(wall_s), usegmt=True)}\r\n",
         "garbage": "retry-after: soon\r\n",
         "negative": "retry-after: -5\r\n",
     }

@@ -85,7 +85,9 @@ def bad_row(place: str, problem: str, remedy: str, raw: bytes | str, *, source: 
 
 def too_large(place: str, raw: bytes, limit: int) -> Item:
     """A failed item for a row of more than `limit` bytes."""
-    return bad_row(place, f"larger than {limit} bytes", "raise --max-row-bytes or split it", raw[:limit])
+    return bad_row(
+        place, f"larger than {limit} bytes", "raise --max-row-bytes or split it", raw[: min(limit, RAW_BYTES)]
+    )
 
 
 def undecodable(place: str, raw: bytes, problem: UnicodeDecodeError) -> Item:

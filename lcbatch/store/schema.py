@@ -25,6 +25,7 @@ meta        `generation` of the places that count, `chain` of the output, `super
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -195,9 +196,15 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+_UNREADABLE = re.compile(
+    r"^(Could not decode to UTF-8|malformed JSON|JSON path error|integer overflow|no such (table|column))"
+)
+"""What SQLite and Python say of contents, under the same class of error as of a disk that is full."""
+
+
 def verdict(path: Path, error: Exception) -> LcbatchError:
     """What an error means that came out of the store: it is damaged, or it cannot be written."""
-    if type(error) is sqlite3.DatabaseError:
+    if type(error) is sqlite3.DatabaseError or _UNREADABLE.search(str(error)):
         return damaged(path, error)
     if isinstance(error, (sqlite3.Error, OSError)):
         hint = "make room or mend the disk, then run the same command again: it continues"

@@ -14,6 +14,11 @@ from lcbatch.calls.waits import retry_after, wait_asked
 _NOW_S = 1_760_000_000.0
 
 
+def _at(seconds: float) -> str:
+    """An HTTP date, so long after this machine's now."""
+    return email.utils.formatdate(_NOW_S + seconds, usegmt=True)
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -25,6 +30,11 @@ _NOW_S = 1_760_000_000.0
         ({"retry-after-ms": "soon", "retry-after": "2"}, 2.0),
         ({"retry-after": email.utils.formatdate(_NOW_S + 90, usegmt=True)}, 90.0),
         ({"retry-after": email.utils.formatdate(_NOW_S - 90, usegmt=True)}, None),
+        ({"retry-after": _at(90), "date": _at(0)}, 90.0),
+        ({"Retry-After": _at(86_430), "Date": _at(86_400)}, 30.0),
+        ({"retry-after": _at(-86_370), "date": _at(-86_400)}, 30.0),
+        ({"retry-after": _at(0), "date": _at(30)}, None),
+        ({"retry-after": _at(90), "date": "garbage"}, 90.0),
         ({"retry-after": "-5"}, None),
         ({"retry-after": "garbage"}, None),
         ({"retry-after": ""}, None),

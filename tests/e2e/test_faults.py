@@ -23,13 +23,14 @@ _SLACK_S = 0.3
 _WAITS_S: dict[RetryAfterForm, tuple[float, float]] = {
     "absent": (_OWN_PAUSE_S, _OWN_PAUSE_S),
     "both": (0.4, 0.4),
-    "date": (0.4, 1.4),
+    "date": (1.0, 2.0),
     "garbage": (_OWN_PAUSE_S, _OWN_PAUSE_S),
     "ms": (0.4, 0.4),
     "negative": (_OWN_PAUSE_S, _OWN_PAUSE_S),
     "seconds": (1.0, 1.0),
 }
-"""(least, most) that a provider asks for which means 0.4 s: whole seconds are rounded up, an HTTP date is a whole second."""
+"""(least, most) that a provider asks for which means 0.4 s: whole seconds are rounded up, and so is an HTTP date, which counts
+from that of the answer, rounded down."""
 
 
 def test_each_form_of_retry_after_is_waited_out_and_no_longer(provider: SimulatorProcess, tmp_path: Path) -> None:

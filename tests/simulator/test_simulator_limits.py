@@ -129,7 +129,7 @@ def test_durations_read_as_openai_writes_them(seconds: float, text: str) -> None
         ("seconds", b"retry-after: 2\r\n"),
         ("ms", b"retry-after-ms: 1500\r\n"),
         ("both", b"retry-after: 2\r\nretry-after-ms: 1500\r\n"),
-        ("date", b"retry-after: Thu, 29 Feb 2024 12:00:02 GMT\r\n"),
+        ("date", b"retry-after: Thu, 29 Feb 2024 12:00:02 GMT\r\ndate: Thu, 29 Feb 2024 12:00:00 GMT\r\n"),
         ("garbage", b"retry-after: soon\r\n"),
         ("negative", b"retry-after: -5\r\n"),
         ("absent", b""),

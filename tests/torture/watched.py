@@ -1,0 +1,77 @@
+"""A run of the program that is watched: how it ended, how long it took, and the most memory that it held."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tests.e2e.support import command, environment
+
+_LOOK_S = 0.02
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended. `peak_mib` is of the program itself, `whole_peak_mib` of it or the largest process that it waited for."""
+
+    code: int
+    said: str
+    seconds: float
+    peak_mib: float
+    whole_peak_mib: float
+
+
+def watched(
+    *arguments: str | Path,
+    cwd: Path,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
+    within_s: float = 300.0,
+    before: Sequence[str] = (),
+) -> Ended:
+    """Run lcbatch to its end, or kill it and fail after `within_s`. `before` stands in front of the command line."""
+    began_s = time.monotonic()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [*before, *command(*arguments)],
+            cwd=cwd,
+            env=environment(cwd, **(env or {})),
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        peak_mib = 0.0
+        while True:
+            peak_mib = max(peak_mib, _high_water_mib(process.pid))
+            ended, status, used = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
+            if time.monotonic() - began_s > within_s:
+                process.send_signal(signal.SIGKILL)
+                os.wait4(process.pid, 0)
+                process.returncode = -signal.SIGKILL
+                said.seek(0)
+                raise AssertionError(f"it did not end within {within_s:g} s: {said.read()!r}")
+            time.sleep(_LOOK_S)  # the pace of looking, no wait for anything
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read().decode(errors="replace")
+    return Ended(process.returncode, text, time.monotonic() - began_s, peak_mib, used.ru_maxrss * 1024 / _MIB)
+
+
+def _high_water_mib(pid: int) -> float:
+    """The most memory that a process has held so far; 0 where it is gone."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / _MIB
+    return 0.0
