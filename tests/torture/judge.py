@@ -46,8 +46,8 @@ def judge(case: Case, output: Path, ledger: Ledger, *, exit_code: int, errors: P
     written = rows_of(output)
     done = [row for row in written if not row.get("error")]
     failed = failed_ids(errors or output.with_name(f"{output.name}.errors.jsonl"))
-    _whole(case, [str(row["id"]) for row in done], failed)
-    _as_answered(case, done, ledger)
+    whole(case, [str(row["id"]) for row in done], failed)
+    as_answered(case, done, ledger)
     if case.ordered:
         place = {str(row["id"]): number for number, row in enumerate(case.rows)}
         places = [place[str(row["id"])] for row in written]
@@ -109,7 +109,8 @@ def leftovers(output: Path) -> list[str]:
     return [name for name in (*beside, *own) if name.endswith(marks) or ".edited-" in name or ".before-" in name]
 
 
-def _whole(case: Case, done: Iterable[str], failed: Iterable[str]) -> None:
+def whole(case: Case, done: Iterable[str], failed: Iterable[str]) -> None:
+    """Each row of the input stands once, as done or as failed; in a case that has not ended, at most once."""
     wanted = {str(row["id"]) for row in case.rows}
     found = Counter([*done, *failed])
     twice = sorted(id_ for id_, times in found.items() if times > 1)
@@ -120,7 +121,8 @@ def _whole(case: Case, done: Iterable[str], failed: Iterable[str]) -> None:
     assert not lost or not case.ended, f"{case.name}: {len(lost)} of {len(wanted)} rows lost, such as {lost[:5]}"
 
 
-def _as_answered(case: Case, done: Iterable[Row], ledger: Ledger) -> None:
+def as_answered(case: Case, done: Iterable[Row], ledger: Ledger) -> None:
+    """Each row has the fields that the input gave it, and says what was answered to it."""
     answers: dict[str, set[str]] = {}
     for entry in ledger:
         answers.setdefault(str(entry["prompt"]), set()).add(str(entry["answer"]))
