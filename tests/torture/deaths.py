@@ -7,7 +7,7 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,8 @@ from lcbatch.simulator.process import SimulatorProcess
 from tests.e2e.support import MODEL, cli, command, environment
 from tests.torture.judge import Case, Row, as_answered, rows_of, whole
 
-_LIFE_S = 120
-"""No run of these tests takes nearly as long; one that does has stalled."""
+_LIFE_S = 300
+"""No run of these tests takes nearly as long, on a machine that is busy with much else too; one that does has stalled."""
 
 _LOOK_S = 0.001
 """Between two looks at the provider's counters: a busy loop would take the core that the run needs."""
@@ -42,19 +42,19 @@ class Scene:
         """Where the rows end up."""
         return self.folder / (self.output or "stdout.jsonl")
 
-    def command(self) -> list[str]:
-        """The command line of a run; the same each time."""
+    def arguments(self) -> list[str]:
+        """The arguments of a run; the same each time."""
         where = ["--store", "pipe.lcbatch", "--errors", "errors.jsonl"] if self.output is None else ["-o", self.output]
-        return command(
+        return [
             "run", "in.jsonl", "-m", MODEL, "--base-url", self.provider.base_url, "-p", "Say {text}",
             "-j", str(self.in_flight), "--progress", "none", *where, *self.options,
-        )  # fmt: skip
+        ]  # fmt: skip
 
-    def start(self, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        """Start a run, as an argument of the command `before` where one is given. What it says lands in `said`."""
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start a run. What it says lands in `said`."""
         with (self.folder / "stdout.jsonl").open("wb") as out, (self.folder / "said").open("wb") as said:
             return subprocess.Popen(
-                [*before, *self.command()],
+                command(*self.arguments()),
                 cwd=self.folder,
                 env=environment(self.folder),
                 stdin=subprocess.DEVNULL,
@@ -104,8 +104,10 @@ def kill_until_it_ends(scene: Scene, rows: int, kills: int, dice: random.Random)
             moment = _between_calls(seen, (rows - seen) // (kills - number), startup_s, dice)
         else:
             moment = _Moment(max(seen, rows), startup_s * dice.uniform(0.5, 3), dice.uniform(0, 0.1))
-        _wait_for_its_moment(scene, run, moment)
-        run.kill()
+        try:
+            _wait_for_its_moment(scene, run, moment)
+        finally:
+            run.kill()
         if (code := run.wait(timeout=_LIFE_S)) >= 0:
             return Lives(number, code)
     return Lives(kills, scene.finish())

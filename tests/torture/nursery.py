@@ -8,6 +8,7 @@ stops itself before its first step, so that a tracer can be attached.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -16,22 +17,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from tests.e2e.support import environment
+
 _LIFE_S = 60
-_LOADED = ("lcbatch.cli.commands", "lcbatch.app", "lcbatch.models.lane", "aiohttp", "uvloop")
+_LOADED = ("lcbatch.cli.commands", "lcbatch.app", "lcbatch.models.lane", "typer._adapters", "aiohttp", "uvloop")
 """None of them starts a thread when it is loaded, which a fork would lose."""
 
 
 class Nursery:
-    """Starts that process, and stops it at the block's end."""
+    """Starts that process, and stops it at the block's end, with every run of which the end was not asked for."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._pid = 0
+        self._alive: set[int] = set()
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -47,25 +50,34 @@ class Nursery:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process is not None
+        for pid in self._alive:
+            os.kill(pid, signal.SIGKILL)
         self._process.communicate(timeout=_LIFE_S)
 
     def begin(
-        self, arguments: list[str], cwd: Path, env: Mapping[str, str], *, stdout: Path | None = None, held: bool = False
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        *,
+        stdout: Path | None = None,
+        said: str = "said",
+        held: bool = False,
     ) -> int:
-        """Start a run, held before its first step if asked for; its process id. What it says lands in `said`."""
+        """Start a run, held before its first step if asked for; its process id. `said`: the file of what it says."""
         wanted = {
-            "argv": ["lcbatch", *arguments], "cwd": str(cwd), "env": dict(env), "held": held,
-            "stdout": str(stdout or os.devnull), "stderr": str(cwd / "said"),
+            "argv": ["lcbatch", *arguments], "cwd": str(cwd), "env": environment(cwd), "held": held,
+            "stdout": str(stdout or os.devnull), "stderr": str(cwd / said),
         }  # fmt: skip
-        self._pid = pid = int(self._ask(json.dumps(wanted)))
+        pid = int(self._ask(json.dumps(wanted)))
+        self._alive.add(pid)
         deadline = time.monotonic() + _LIFE_S
         while held and _state(pid) not in "Tt":
             assert time.monotonic() < deadline, "it did not stop"
             time.sleep(0.001)
         return pid
 
-    def end(self) -> int:
-        """Wait for the run's end; its exit code, or the number of the signal that killed it, negative.
+    def end(self, pid: int) -> int:
+        """Wait for a run's end; its exit code, or the number of the signal that killed it, negative.
 
         AssertionError when it stalls; it is killed then.
         """
@@ -73,21 +85,25 @@ class Nursery:
 
         def give_up() -> None:
             stalled.set()
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
         patience = threading.Timer(_LIFE_S, give_up)
         patience.start()
         try:
-            code = os.waitstatus_to_exitcode(int(self._ask("end")))
+            code = os.waitstatus_to_exitcode(int(self._ask(f"end {pid}")))
         finally:
             patience.cancel()
+            self._alive.discard(pid)
         assert not stalled.is_set(), "the run stalled"
         return code
 
-    def run(self, arguments: list[str], cwd: Path, env: Mapping[str, str], *, stdout: Path | None = None) -> int:
+    def run(self, arguments: Sequence[str], cwd: Path, *, stdout: Path | None = None) -> int:
         """Run to the end; the exit code."""
-        self.begin(arguments, cwd, env, stdout=stdout)
-        return self.end()
+        return self.end(self.begin(arguments, cwd, stdout=stdout))
+
+    def has_ended(self, pid: int) -> bool:
+        """Whether a run of which the end was not asked for yet has come to it."""
+        return _state(pid) in "ZX"
 
     def _ask(self, line: str) -> str:
         assert self._process is not None
@@ -101,6 +117,7 @@ class Nursery:
 
 
 def _state(pid: int) -> str:
+    """The letter of the process's state: T where it is stopped, Z where it has ended."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
@@ -108,15 +125,14 @@ def _serve() -> None:
     """Fork for each line, and tell the children's ends."""
     for name in _LOADED:
         importlib.import_module(name)
-    pid = 0
+    gc.freeze()  # or each child's first collection would copy all of it
     for line in sys.stdin:
-        if line == "end\n":
-            answer = os.waitpid(pid, 0)[1]
+        if line.startswith("end "):
+            answer = os.waitpid(int(line[4:]), 0)[1]
         else:
-            wanted = json.loads(line)
-            pid = answer = os.fork()
-            if pid == 0:
-                _live(wanted)
+            answer = os.fork()
+            if answer == 0:
+                _live(json.loads(line))
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
 

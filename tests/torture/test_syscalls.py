@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import environment
 from tests.torture.deaths import Scene, write_rows
 from tests.torture.judge import Case, calls_nothing, judge
 from tests.torture.nursery import Nursery
@@ -35,12 +34,6 @@ _CASES = [(output, begun) for output in _OUTPUTS for begun in (True, False)]
 def provider() -> Iterator[SimulatorProcess]:
     need_strace()
     with SimulatorProcess() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as running:
         yield running
 
 
@@ -78,12 +71,12 @@ class _Stage:
     def _traced(self, attach: Callable[[int, Path], Tracer]) -> int:
         pid = self.nursery.begin(*self._order(), stdout=self._stdout(), held=True)
         tracer = attach(pid, self.template.with_name("trace"))
-        code = self.nursery.end()
+        code = self.nursery.end(pid)
         tracer.close()
         return code
 
-    def _order(self) -> tuple[list[str], Path, dict[str, str]]:
-        return self.scene.command()[3:], self.scene.folder, environment(self.scene.folder)
+    def _order(self) -> tuple[list[str], Path]:
+        return self.scene.arguments(), self.scene.folder
 
     def _stdout(self) -> Path | None:
         return self.scene.captured if self.scene.output is None else None
