@@ -108,7 +108,8 @@ def kill_until_it_ends(scene: Scene, rows: int, kills: int, dice: random.Random)
             _wait_for_its_moment(scene, run, moment)
         finally:
             run.kill()
-        if (code := run.wait(timeout=_LIFE_S)) >= 0:
+            code = run.wait(timeout=_LIFE_S)
+        if code >= 0:
             return Lives(number, code)
     return Lives(kills, scene.finish())
 
