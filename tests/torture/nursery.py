@@ -24,7 +24,9 @@ from typing import Any, NoReturn, Self
 
 from tests.e2e.support import environment
 
-_LIFE_S = 60
+_LIFE_S = 300
+"""A run takes a fraction of a second, and a hundred times as long beside other work; one that takes longer has stalled."""
+
 _LOADED = ("lcbatch.cli.commands", "lcbatch.app", "lcbatch.models.lane", "typer._adapters", "aiohttp", "uvloop")
 """None of them starts a thread when it is loaded, which a fork would lose."""
 
