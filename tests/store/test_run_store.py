@@ -286,7 +286,7 @@ def test_the_reserve_is_emptied_only_when_its_answers_are_safe_from_power_loss(
 
     async def main() -> None:
         image = await _with_full_disk(tmp_path / "s", "abc")
-        monkeypatch.setattr("lcbatch.store.run_store.connect", traced)
+        monkeypatch.setattr("lcbatch.store.opened.connect", traced)
         async with open_store(image):
             pass
         assert said.index("PRAGMA synchronous=FULL") < said.index("COMMIT") < said.index("PRAGMA synchronous=NORMAL")
