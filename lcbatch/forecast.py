@@ -244,14 +244,19 @@ class _Forgetful:
     def reply(self, row: Row, key: bytes) -> Reply | None:  # noqa: ARG002 - ports.Replies
         return None
 
-    def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
+    def keep_reply(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None]) -> None:  # noqa: ARG002
         """Nothing is kept."""
+        kept()
 
     def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:  # noqa: ARG002 - ports.Replies
         return None
 
-    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+    def keep_shared(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None]) -> None:  # noqa: ARG002
         """Nothing is kept."""
+        kept()
+
+    async def all_kept(self) -> None:
+        """There is nothing to wait for."""
 
     def layout(self, row: Row) -> Json | None:  # noqa: ARG002 - ports.Replies
         return None

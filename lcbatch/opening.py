@@ -120,6 +120,8 @@ async def open_run(
     made = None if place.store.exists() else NewOutput(place)
     store = await stack.enter_async_context(open_store(place.store))
     around = await _surroundings(job, world, store, engine, fanout.emit)
+    shutdown = engine.shutdown(job, fanout.emit)
+    store.when_failed(shutdown.request)
     return Run(
         job=job,
         world=world,
@@ -134,7 +136,7 @@ async def open_run(
         fanout=fanout,
         stats=stats,
         engine=engine,
-        shutdown=engine.shutdown(job, fanout.emit),
+        shutdown=shutdown,
         budget=around.purse.policy if around.purse else None,
         limits=around.limits,
         batching=around.batching,

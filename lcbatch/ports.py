@@ -150,16 +150,20 @@ class Replies(Protocol):
         """The stored reply, or None."""
         ...
 
-    def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
-        """Put a reply on its way to disk, before any outcome that is put later. Does not wait."""
+    def keep_reply(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None]) -> None:
+        """Put a reply on its way to disk, before any outcome that is put later. `kept` is called once it is committed."""
         ...
 
     def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:
         """The stored reply that belongs to a request, whichever row asked, and whether it was this one."""
         ...
 
-    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+    def keep_shared(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None]) -> None:
         """As `keep_reply`, for the request and not for the row that asked it."""
+        ...
+
+    async def all_kept(self) -> None:
+        """Returns once all that is on its way is committed. Never, where it cannot be: the run is being stopped then."""
         ...
 
     def layout(self, row: Row) -> Json | None:

@@ -188,8 +188,8 @@ Outcome: TypeAlias = Done | Failed
 class RowScope:
     """What is known of the row being run: whose it is, and what its calls took so far. Owned by the row's worker.
 
-    `calls_out` of its calls have not returned; `when_call_ends` is told of the next that does; `cut_off` says that the run
-    gave the row up because it stops, `ended` that the chain has returned or failed.
+    `calls_out` of its calls have not returned; `when_call_ends` is told of the next that does; `unkept` of its replies are not
+    committed yet; `cut_off` says that the run gave the row up because it stops, `ended` that the chain has returned or failed.
     """
 
     row: Row
@@ -198,6 +198,7 @@ class RowScope:
     account: Account = field(default_factory=Account)
     last_reply: tuple[bytes, str] | None = None
     calls_out: int = 0
+    unkept: int = 0
     when_call_ends: Callable[[], None] | None = None
     cut_off: bool = False
     ended: bool = False
@@ -235,8 +236,3 @@ current_row: ContextVar[RowScope] = ContextVar("lcbatch_current_row")
 
 current_step: ContextVar[str] = ContextVar("lcbatch_current_step", default="")
 """The named part of a user's own chain that is running, "" outside of any: what the calls it makes say as Request's `step`."""
-
-keep_now: ContextVar[Callable[[Reply], None]] = ContextVar("lcbatch_keep_now")
-"""Puts the reply to the call that is being made on its way to disk: set by `stored`, for a layer that receives many replies at
-once, and that would hold the last of them while it hands out the first.
-"""

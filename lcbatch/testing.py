@@ -80,15 +80,20 @@ class MemoryReplies:
     def reply(self, row: Row, key: bytes) -> Reply | None:
         return self.kept.get((row.ref, key))
 
-    def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
+    def keep_reply(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None]) -> None:
         self.kept[row.ref, key] = reply
+        kept()
 
     def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:
         found = self.shared.get(key)
         return None if found is None else (found[1], found[0] == row.ref)
 
-    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+    def keep_shared(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None]) -> None:
         self.shared[key] = (row.ref, reply)
+        kept()
+
+    async def all_kept(self) -> None:
+        """It is, at once."""
 
     def layout(self, row: Row) -> Json | None:
         return self.layouts.get(row.id)

@@ -187,7 +187,7 @@ def call_stack(job: Job, lines: Sequence[Line], replies: Replies, around: Surrou
         for line in lines
     ]
     call = fallback(again, around.emit)
-    return stored(replies)(call if around.batching is None else around.batching.over(call))
+    return stored(replies, wait=around.wait)(call if around.batching is None else around.batching.over(call))
 
 
 def _patient(job: Job, provider: Provider, around: Surroundings) -> Call:

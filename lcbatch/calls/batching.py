@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 
+from lcbatch.calls.keeping import Keeping, keeping
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.ports import Call, Wait
-from lcbatch.records import Json, Reply, Request, RowScope, Usage, current_row, keep_now
+from lcbatch.records import Json, Reply, Request, RowScope, Usage, current_row
 
 SPLIT_FOR = frozenset({Kind.INVALID_REQUEST, Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})
 """Kinds of failure that one row can bring upon a whole batch. Others are the provider's, and have been retried below."""
@@ -49,7 +50,7 @@ class _Member:
 
     request: Request
     scope: RowScope | None
-    keep: Callable[[Reply], None]
+    kept: Keeping | None
     tokens: float
     sent: asyncio.Future[None]
     reply: asyncio.Future[Reply]
@@ -115,8 +116,8 @@ class Batching:
             self._forming = _Batch(inner)
             self._set_timer(self._forming, self._limits.delay_s)
         batch = self._forming
-        scope, keep = current_row.get(None), keep_now.get(_not_kept)
-        member = _Member(request, scope, keep, tokens, loop.create_future(), loop.create_future())
+        scope, kept = current_row.get(None), keeping.get(None)
+        member = _Member(request, scope, kept, tokens, loop.create_future(), loop.create_future())
         batch.members[member] = None
         batch.tokens += tokens
         if len(batch.members) >= self._limits.calls or batch.tokens >= self._limits.tokens:
@@ -199,9 +200,12 @@ async def _ask(call: Call, members: Sequence[_Member]) -> None:
     members = _waiting(members)
     if not members:
         return
+    together = Keeping()
+    keeping.set(together)
     try:
         shares = _shares(await call(_together(members)), members)
     except CallFailed as error:
+        together.let_go()
         # A cap has no room for the whole batch: a part of it may still fit, and asking costs nothing.
         if len(members) > 1 and (error.failure.kind in SPLIT_FOR or error.failure.budget):
             for part in _parts(members, error.failure):
@@ -212,14 +216,12 @@ async def _ask(call: Call, members: Sequence[_Member]) -> None:
         return
     # All of them before the first is told: what follows for 256 rows takes longer than a kill needs to come.
     for member, share in zip(members, shares, strict=True):
-        member.keep(share)
+        if member.kept is not None:
+            member.kept.keep(share)
+    together.over(members[-1].kept)
     for member, share in zip(members, shares, strict=True):
         if not member.reply.done():
             member.reply.set_result(share)
-
-
-def _not_kept(_: Reply) -> None:
-    """Outside of a store."""
 
 
 def _waiting(members: Sequence[_Member]) -> list[_Member]:

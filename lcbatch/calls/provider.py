@@ -12,9 +12,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from lcbatch.calls.breaker import BreakerPolicy
 from lcbatch.calls.concurrency import ConcurrencyPolicy, PausePolicy
+from lcbatch.calls.keeping import keeping
 from lcbatch.calls.rate import RateLimits
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import Gate, LimitChanged, Notice
@@ -97,7 +99,8 @@ class Provider:
 
     At most `most` calls are in flight over all of them. `resize` is told how many may be, whenever that changes. With
     `hands_on` a call does not wait for the end of an outage but fails at once (there is a fallback to take it); probes go out
-    as ever. A call that is cancelled while it waits gives its place up, one that is cancelled inside frees its slot.
+    as ever. A call that is cancelled while it waits gives its place up, one that is cancelled inside frees its slot. The slot of
+    an answered call is free once the answer is committed: a killed process has lost no more than it had slots.
     """
 
     def __init__(
@@ -141,7 +144,11 @@ class Provider:
                 return reply
             finally:
                 endpoint.limits.settle(request, reply, slot.tokens)
-                self._leave(slot)
+                kept = keeping.get(None)
+                if reply is None or kept is None:
+                    self._leave(slot)
+                else:
+                    kept.hold(partial(self._leave, slot))
 
     @property
     def limit(self) -> int:

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import Any
 
 from lcbatch import jsontext
-from lcbatch.ports import Call, Layer, Replies
-from lcbatch.records import Json, Reply, Request, Row, RowScope, current_row, keep_now
+from lcbatch.calls.keeping import Keeping, keeping
+from lcbatch.ports import Call, Layer, Replies, Wait
+from lcbatch.records import Json, Reply, Request, RowScope, current_row
 
 
-def stored(replies: Replies) -> Layer:
+async def _wait(awaitable: Awaitable[Any]) -> None:
+    await awaitable
+
+
+def stored(replies: Replies, *, wait: Wait = _wait) -> Layer:
     """A layer over `replies`. A reply is on its way to disk before anybody can parse it.
 
     The key of a call is the hash of (row, chain, request, how many equal requests this row made before), so that a crash in
-    a row's last step repays none of the steps before it. Of a shared request the row is left out of it; only what has a text is
+    a row's last step repays none of the steps before it: a call goes out once the replies that its row already has are
+    committed, which `wait` waits for. Of a shared request the row is left out of it; only what has a text is
     shared, so that a refusal is asked anew with its row. What another row has paid for is not charged again, and what another
     row is being answered right now is waited for: a document that lies in two places is asked once.
     """
 
-    return lambda inner: _Stored(replies, inner)
+    return lambda inner: _Stored(replies, inner, wait)
 
 
 class _Stored:
     """The call of one layer. `_out` are the shared requests that are being asked, each with what those who wait will get."""
 
-    def __init__(self, replies: Replies, inner: Call) -> None:
+    def __init__(self, replies: Replies, inner: Call, wait: Wait) -> None:
         self._replies = replies
         self._inner = inner
+        self._wait = wait
         self._out: dict[bytes, asyncio.Future[Reply | None]] = {}
 
     async def __call__(self, request: Request) -> Reply:
@@ -53,6 +62,7 @@ class _Stored:
                 break
             # Shielded: this row may be cut off while others wait for the same.
             if (awaited := await asyncio.shield(others)) is not None:
+                await self._wait(self._replies.all_kept())
                 return awaited
         ours = self._out[shared_key] = asyncio.get_running_loop().create_future()
         for_others = None
@@ -66,44 +76,60 @@ class _Stored:
 
     async def _own(self, request: Request, scope: RowScope, key: bytes, shared_key: bytes | None) -> tuple[Reply, bool]:
         """The reply that the row itself has or gets, and whether it was kept for others."""
-        keep = _Keep(self._replies, scope.row, key, shared_key)
+        keep = _Kept(self._replies, scope, key, shared_key)
         reply = self._replies.reply(scope.row, key)
         if reply is None:
             scope.calls_out += 1
-            token = keep_now.set(keep)
+            token = keeping.set(keep)
             try:
+                if scope.unkept:
+                    await self._wait(self._replies.all_kept())
                 reply = await self._inner(request)
-                keep(reply)
+                keep.keep(reply)
             finally:
-                keep_now.reset(token)
+                keeping.reset(token)
+                keep.call_ended()
                 scope.call_ended()
         scope.charge(reply, None if keep.shared else key)
         return reply, keep.shared
 
 
-class _Keep:
+class _Kept(Keeping):
     """Keeps one call's reply, once: as the row's own, or under `shared_key` for whatever row asks the same.
 
     A reply without text stays the row's own, so that a retry asks anew. `shared` says that it was kept for others.
     """
 
-    def __init__(self, replies: Replies, row: Row, key: bytes, shared_key: bytes | None) -> None:
+    __slots__ = ("_is_kept", "_key", "_replies", "_scope", "_shared_key", "shared")
+
+    def __init__(self, replies: Replies, scope: RowScope, key: bytes, shared_key: bytes | None) -> None:
+        super().__init__()
         self._replies = replies
-        self._row = row
+        self._scope = scope
         self._key = key
         self._shared_key = shared_key
-        self._kept = False
+        self._is_kept = False
         self.shared = False
 
-    def __call__(self, reply: Reply) -> None:
-        if self._kept:
+    def keep(self, reply: Reply) -> None:
+        if self._is_kept:
             return
-        self._kept = True
+        self._is_kept = True
+        self._scope.unkept += 1
         if self._shared_key is not None and reply.text:
             self.shared = True
-            self._replies.keep_shared(self._row, self._shared_key, reply)
+            self._replies.keep_shared(self._scope.row, self._shared_key, reply, self._committed)
         else:
-            self._replies.keep_reply(self._row, self._key, reply)
+            self._replies.keep_reply(self._scope.row, self._key, reply, self._committed)
+
+    def call_ended(self) -> None:
+        """Where nothing was kept there is nothing to wait for."""
+        if not self._is_kept:
+            self.let_go()
+
+    def _committed(self) -> None:
+        self._scope.unkept -= 1
+        self.let_go()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lcbatch import jsontext
@@ -31,15 +31,20 @@ class PastReplies:
     def reply(self, row: Row, key: bytes) -> Reply | None:
         return answers.load_reply(self.connection, row.ref, key)
 
-    def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
+    def keep_reply(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None]) -> None:  # noqa: ARG002
         """Nothing is kept."""
+        kept()
 
     def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:
         found = answers.load_shared(self.connection, key)
         return None if found is None else (found[0], found[1] == row.ref)
 
-    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+    def keep_shared(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None]) -> None:  # noqa: ARG002
         """Nothing is kept."""
+        kept()
+
+    async def all_kept(self) -> None:
+        """There is nothing to wait for."""
 
     def layout(self, row: Row) -> Json | None:
         kept = answers.load_layout(self.connection, layout_name(self.chain_fingerprint, row))

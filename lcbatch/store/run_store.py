@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from lcbatch import jsontext
-from lcbatch.errors import Kind
+from lcbatch.errors import Kind, LcbatchError
 from lcbatch.events import RowsShared
 from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
 from lcbatch.records import Json, Outcome, Reply, Row
@@ -22,6 +23,10 @@ from lcbatch.store.schema import connect
 from lcbatch.store.writer import Writer
 
 _PAGE = 256
+
+
+def _nobody_waits() -> None:
+    """For what is kept without anything being held until it is."""
 
 
 class RunStore:
@@ -44,6 +49,10 @@ class RunStore:
         self._view_reader = connect(path, read_only=True)
         self._views = reading.Views(self._view_reader, lambda: self._placing.generation, without_reopened=True)
         self._writer = Writer(connection, path, reserve.write)
+
+    def when_failed(self, tell: Callable[[LcbatchError], None]) -> None:
+        """`tell` hears once of the first write that fails, as it does: calls may all be waiting for their replies by then."""
+        self._writer.when_failed = tell
 
     @property
     def failed(self) -> bool:
@@ -300,9 +309,9 @@ class RunStore:
         """ports.Replies: the stored reply that belongs to a request, and whether this row asked it."""
         return PastReplies(self._reader, self.chain_fingerprint).shared_reply(row, key)
 
-    def keep_shared(self, row: Row, key: bytes, reply: Reply) -> None:
+    def keep_shared(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None] = _nobody_waits) -> None:
         """ports.Replies: put it on its way to disk."""
-        self._keep(answers.shared_columns(row, key, reply))
+        self._keep(answers.shared_columns(row, key, reply), kept)
 
     def layout(self, row: Row) -> Json | None:
         """ports.Replies: how the document of this id was cut last."""
@@ -313,15 +322,24 @@ class RunStore:
         name, text = layout_name(self.chain_fingerprint, row), jsontext.dumps(layout)
         self._writer.post(lambda connection: answers.keep_layout(connection, name, text), lambda: ())
 
-    def keep_reply(self, row: Row, key: bytes, reply: Reply) -> None:
+    def keep_reply(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None] = _nobody_waits) -> None:
         """ports.Replies: put a reply on its way to disk."""
-        self._keep(answers.reply_columns(row, key, reply))
+        self._keep(answers.reply_columns(row, key, reply), kept)
 
-    def _keep(self, columns: standing.Columns) -> None:
+    def _keep(self, columns: standing.Columns, kept: Callable[[], None]) -> None:
         self._writer.post(
             lambda connection: answers.insert_reply(connection, columns),
             lambda: [answers.rescue_line("reply", columns)],
+            kept,
         )
+
+    async def all_kept(self) -> None:
+        """ports.Replies: returns once all that is on its way is committed."""
+        try:
+            await self._writer.submit(lambda _: None)
+        except LcbatchError:
+            # The run is being stopped, and cuts off whoever waits here: a failed row would be one more that is not asked again.
+            await asyncio.get_running_loop().create_future()
 
     async def put(self, outcomes: Sequence[Outcome]) -> RowsShared:
         """Make outcomes stand, for rows that waited for them too. Returns when they are committed; how many waited.

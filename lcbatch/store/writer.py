@@ -42,6 +42,7 @@ class _Job:
     mode: _Mode = _Mode.GROUPED
     future: asyncio.Future[Any] | None = None
     rescue: Rescue | None = None
+    committed: Callable[[], None] | None = None
     result: Any = None
 
 
@@ -62,6 +63,7 @@ class Writer:
         self._held = False
         self._losing = False
         self.failure: LcbatchError | None = None
+        self.when_failed: Callable[[LcbatchError], None] = _nobody_hears
         self._thread = threading.Thread(target=self._serve, name="lcbatch-store", daemon=True)
         self._thread.start()
 
@@ -77,14 +79,15 @@ class Writer:
         self._hand_over(_Job(work, mode, future, rescue))
         return await future
 
-    def post(self, work: Work, rescue: Rescue) -> None:
+    def post(self, work: Work, rescue: Rescue, committed: Callable[[], None] | None = None) -> None:
         """Run `work` in its turn, before all that is submitted later, without waiting for it.
 
+        `committed` is called on the loop once it is, and never when it cannot be.
         What is posted in one turn of the loop goes over together: waking a thread costs more than an insert.
         """
         if not self._posted:
             self._loop.call_soon(self._hand_over)
-        self._posted.append(_Job(work, rescue=rescue))
+        self._posted.append(_Job(work, rescue=rescue, committed=committed))
 
     def _hand_over(self, *more: _Job) -> None:
         """Give the thread what was posted, and then `more`."""
@@ -144,6 +147,7 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - a bug of ours must not leave callers waiting for ever
                 self.failure = verdict(self._path, error)
                 self.failure.__cause__ = error
+                self._loop.call_soon_threadsafe(self.when_failed, self.failure)
         if self.failure is not None and not self._losing:
             self._save(group, self.failure)
         self._loop.call_soon_threadsafe(_resolve, group, self.failure)
@@ -176,9 +180,15 @@ class Writer:
 
 def _resolve(group: Sequence[_Job], failure: Exception | None) -> None:
     for job in group:
+        if job.committed is not None and failure is None:
+            job.committed()
         if job.future is None or job.future.done():
             continue
         if failure is None:
             job.future.set_result(job.result)
         else:
             job.future.set_exception(failure)
+
+
+def _nobody_hears(_: LcbatchError) -> None:
+    """Whoever submits hears of it anyway."""

@@ -12,6 +12,18 @@ from lcbatch.calls.provider import Endpoint, Provider
 from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.waiting import Waiting
 from lcbatch.ports import Call, Emit
+from lcbatch.records import Reply, Row
+from lcbatch.testing import MemoryReplies
+
+
+class LateReplies(MemoryReplies):
+    """Commits what it is given a minute later."""
+
+    def keep_reply(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(60.0, super().keep_reply, row, key, reply, kept)
+
+    async def all_kept(self) -> None:
+        await asyncio.sleep(60.0)
 
 
 async def wait(awaitable: Awaitable[Any]) -> None:

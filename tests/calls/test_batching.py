@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lcbatch.calls.batching import Batching, BatchLimits
+from lcbatch.calls.concurrency import ConcurrencyPolicy
 from lcbatch.calls.stored import stored
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.execute.shutdown import Patience
@@ -17,7 +18,7 @@ from lcbatch.ports import Call, Wait
 from lcbatch.records import Reply, Request, RowScope, Usage, current_row
 from lcbatch.testing import MemoryReplies, make_row
 
-from .support import wait
+from .support import LateReplies, provider_of, wait
 
 _LATENCY_S = 10.0
 
@@ -113,6 +114,23 @@ def test_every_reply_is_kept_once_before_the_first_is_told() -> None:
 
     run_virtual(main())
     assert told == [4, 4, 4, 4]
+
+
+def test_a_batch_s_slot_is_free_once_the_replies_of_all_its_rows_are_committed() -> None:
+    provider, replies = Provider(), LateReplies()
+
+    async def row(number: int, call: Call) -> None:
+        current_row.set(RowScope(make_row(number), 0.0))
+        await call(Request([str(number)]))
+
+    async def main() -> None:
+        one_at_a_time = provider_of(provider, concurrency=ConcurrencyPolicy(least=1, most=1, limit=1))
+        call = stored(replies)(batching(calls=2, slots=2).over(one_at_a_time))
+        await asyncio.gather(*(asyncio.ensure_future(row(number, call)) for number in range(4)))
+
+    run_virtual(main())
+    assert provider.sizes == [2, 2]
+    assert provider.sent_s[1] - provider.sent_s[0] == pytest.approx(60.0 + _LATENCY_S)
 
 
 def test_a_batch_holds_no_more_tokens_than_allowed_unless_one_row_alone_does() -> None:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from lcbatch.calls.concurrency import ConcurrencyPolicy
 from lcbatch.calls.stored import stored
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.ports import Call
 from lcbatch.records import Reply, Request, RowScope, Usage, current_row
 from lcbatch.testing import MemoryReplies, ScriptedCall, make_row
+from tests.calls.support import LateReplies, provider_of
 
 _HELLO = Request([{"role": "user", "content": "hello"}])
 
@@ -103,6 +105,47 @@ def test_a_reply_is_kept_before_its_caller_sees_it() -> None:
     with pytest.raises(CallFailed):
         in_row(0, stored(replies)(ScriptedCall(["paid"])), row)
     assert len(replies.kept) == 1
+
+
+def test_a_row_s_next_call_goes_out_when_the_replies_before_it_are_committed() -> None:
+    """Killed between two steps of a chain, a run has lost nothing of the first."""
+    replies = LateReplies()
+    inner = ScriptedCall(["first", "second"], latency_s=1.0)
+
+    async def row(call: Call) -> None:
+        await call(_HELLO)
+        assert asyncio.get_running_loop().time() == 1.0, "the caller itself does not wait"
+        second = asyncio.create_task(call(_HELLO))
+        await asyncio.sleep(59.0)
+        assert len(inner.requests) == 1
+        await second
+
+    in_row(0, stored(replies)(inner), row)
+
+    assert len(inner.requests) == 2
+
+
+def test_a_slot_is_free_once_its_answer_is_committed() -> None:
+    """A killed process must not have lost more answers than it had slots."""
+    inner = ScriptedCall(["a", Failure(Kind.SERVER, "no"), "c"], latency_s=1.0)
+    began: list[float] = []
+
+    async def asked(request: Request) -> Reply:
+        began.append(asyncio.get_running_loop().time())
+        return await inner(request)
+
+    async def main() -> None:
+        call = stored(LateReplies())(provider_of(asked, concurrency=ConcurrencyPolicy(least=1, most=1, limit=1)))
+
+        async def row(ordinal: int) -> None:
+            current_row.set(RowScope(make_row(ordinal), 0.0))
+            await call(_HELLO)
+
+        await asyncio.gather(*map(row, range(3)), return_exceptions=True)
+
+    run_virtual(main())
+
+    assert began == [0.0, 61.0, 62.0], "a failure has nothing to commit"
 
 
 def test_a_failure_keeps_nothing_and_charges_nothing() -> None:

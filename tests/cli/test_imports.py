@@ -121,7 +121,7 @@ def test_a_run_that_sends_nothing_loads_no_client(tmp_path: Path) -> None:
     (tmp_path / "doc.txt").write_text("The first sentence says it. The second says it again, and at more length.")
 
     code, found, _ = started(
-        "summarize", "doc.txt", "-o", "out.jsonl", "-q", cwd=tmp_path, heavy=("aiohttp", "openai", "httpx")
+        "summarize", "doc.txt", "-o", "out.jsonl", "-q", cwd=tmp_path, heavy=("aiohttp", "openai", "langchain_openai")
     )
 
     assert (code, found) == (0, [])
