@@ -174,7 +174,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if mode != "wal":
         raise RefusedError(f"{path}: this file system cannot hold a run store", hint="give --store /local/path")
     connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA wal_autocheckpoint=2000")
+    # The writer does it, who must know when it fails; the log's size is how it knows when, so it shrinks when begun anew.
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute("PRAGMA journal_size_limit=0")
     if _is_empty(connection):
         connection.executescript(
             f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;"
