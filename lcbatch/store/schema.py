@@ -25,6 +25,7 @@ meta        `generation` of the places that count, `chain` of the output, `super
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -197,9 +198,13 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+_NO_TEXT = "Could not decode to UTF-8"
+"""What Python says, as an OperationalError, of text that SQLite gives back in other bytes than it was given."""
+
+
 def verdict(path: Path, error: Exception) -> LcbatchError:
     """What an error means that came out of the store: it is damaged, or it cannot be written."""
-    if type(error) is sqlite3.DatabaseError:
+    if type(error) is sqlite3.DatabaseError or isinstance(error, json.JSONDecodeError) or _NO_TEXT in str(error):
         return damaged(path, error)
     if isinstance(error, (sqlite3.Error, OSError)):
         hint = "make room or mend the disk, then run the same command again: it continues"
