@@ -124,9 +124,10 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True, timeout=_MOST_S)
 
 
-def grow(folder: Path, size: str) -> None:
-    """Make room on a small disk."""
-    assert _mount("-o", f"remount,size={size}", str(folder)).returncode == 0
+def remount(folder: Path, how: str) -> None:
+    """Change a small disk: `size=100m` makes room, `ro` takes no writes any more."""
+    changed = _mount("-o", f"remount,{how}", str(folder))
+    assert changed.returncode == 0, changed.stderr
 
 
 def _mount(*words: str) -> subprocess.CompletedProcess[str]:

@@ -143,8 +143,9 @@ class Disk:
     """A folder as the system sees it, and what of it would be there without power."""
 
     def __init__(self, names: Names) -> None:
-        self.names = dict(names)
-        self._safe_names = dict(names)
+        inodes = {path: None if one is None else Inode(one.number, bytearray(one.safe)) for path, one in names.items()}
+        self.names: Names = dict(inodes)
+        self._safe_names: Names = dict(inodes)
         self._unsafe: list[Op] = []
         self._made: list[Inode | None] = []
         self._count = len(names)

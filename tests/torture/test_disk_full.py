@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.torture.disk import Customer, grow, rows_for, small_disk
+from tests.torture.disk import Customer, remount, rows_for, small_disk
 from tests.torture.scale import WHOLE, cases, note
 
 _ROWS, _FILLER = 900, 1500
@@ -54,7 +54,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_costs_nothing(
             again = customer.run()
             assert again.returncode == 74, again.stderr
             assert len(customer.billed()) == billed, "on a disk that is full still nothing is asked"
-        grow(small, "100m")
+        remount(small, "size=100m")
         customer.is_served()
     note(
         f"disk full: {name}; then space again",
