@@ -160,6 +160,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         if isinstance(error, sqlite3.OperationalError):
             raise
         raise damaged(path, error) from error
+    except UnicodeDecodeError as error:  # of what SQLite says about its own tables
+        connection.close()
+        raise damaged(path, error) from error
     except BaseException:
         connection.close()
         raise
@@ -201,10 +204,17 @@ def _version(connection: sqlite3.Connection) -> int:
 _NO_TEXT = "Could not decode to UTF-8"
 """What Python says, as an OperationalError, of text that SQLite gives back in other bytes than it was given."""
 
+_NOT_OURS = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_SCHEMA})
+"""Codes for tables and rows that are not as we made them: no fault of the disk's."""
+
+_PRIMARY = 0xFF
+"""The bits of SQLite's extended codes that name the error."""
+
 
 def verdict(path: Path, error: Exception) -> LcbatchError:
     """What an error means that came out of the store: it is damaged, or it cannot be written."""
-    if type(error) is sqlite3.DatabaseError or isinstance(error, json.JSONDecodeError) or _NO_TEXT in str(error):
+    broken = type(error) is sqlite3.DatabaseError or isinstance(error, json.JSONDecodeError)
+    if broken or _NO_TEXT in str(error) or getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _NOT_OURS:
         return damaged(path, error)
     if isinstance(error, (sqlite3.Error, OSError)):
         hint = "make room or mend the disk, then run the same command again: it continues"
