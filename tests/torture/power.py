@@ -131,6 +131,10 @@ class Inode:
             _apply(self.safe, op)
         self.pending.clear()
 
+    def seen(self) -> bytes:
+        """The bytes as the system shows them while it has power."""
+        return bytes(_beginning(self, len(self.pending)))
+
 
 Names = dict[str, Inode | None]
 """What a path leads to; None for a folder."""

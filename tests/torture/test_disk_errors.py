@@ -75,7 +75,7 @@ def provider() -> Iterator[SimulatorProcess]:
         yield running
 
 
-@pytest.mark.parametrize("fault", FAULTS if WHOLE else FAULTS[:3], ids=str)
+@pytest.mark.parametrize("fault", FAULTS if WHOLE else FAULTS[:2], ids=str)
 def test_an_error_at_any_write_or_sync_loses_nothing(fault: Fault, tmp_path: Path, provider: SimulatorProcess) -> None:
     strace()
     points = 0
