@@ -82,6 +82,11 @@ class FolderSink:
 
     def open(self, state: Mapping[str, Json] | None, *, clean: bool) -> bool:  # noqa: ARG002 - contents tell more
         """Take up the folder, and find out that files can be made in it. Raises CannotCreateOutput."""
+        if state is not None and "since_ns" not in state:
+            raise CannotCreateOutput(
+                f"{self._root} is a folder, and this output was a file",
+                hint="move the folder away: the same command writes the file again; or name another output with -o",
+            )
         if self._root.exists() and not self._root.is_dir():
             raise CannotCreateOutput(f"{self._root} is no folder", hint="name another output with -o")
         try:

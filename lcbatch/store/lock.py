@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lcbatch.errors import CannotCreateOutput, TryLater
+from lcbatch.errors import CannotCreateOutput, OutputFailed, TryLater
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "afs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "ceph", "glusterfs")
 _GLANCE_S = 0.02
@@ -43,12 +43,20 @@ class OutputLocked(TryLater):
 
 @asynccontextmanager
 async def hold_lock(path: Path, *, wait: bool = False, command: str = "") -> AsyncIterator[None]:
-    """Hold the lock at `path`. Raises OutputLocked at once, or waits its turn; CannotCreateOutput where it cannot be made."""
+    """Hold the lock at `path`. Raises OutputLocked at once, or waits its turn.
+
+    CannotCreateOutput where it cannot be made, OutputFailed where the disk is full.
+    """
     refuse_network_file_system(path.parent)
     descriptor = _open(path)
     try:
         await _acquire(descriptor, path, wait=wait)
-        _sign(descriptor, command)
+        try:
+            _sign(descriptor, command)
+        except OSError as error:
+            raise OutputFailed(
+                f"cannot write {path}: {error.strerror}", hint="make room or mend the disk first"
+            ) from error
         yield
     finally:
         os.close(descriptor)

@@ -6,7 +6,7 @@ Every query takes one page and ends, so that no reader holds the write-ahead log
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from lcbatch.messages import raw_answer
 from lcbatch.ports import Entry, Order, View
 from lcbatch.records import Fields, Json, Usage
 from lcbatch.store.answers import paid
-from lcbatch.store.schema import verdict
+from lcbatch.store.schema import damaged, verdict
 
 _PAGE = 500
 
@@ -104,12 +104,12 @@ class Views:
         if view.order is Order.INPUT:
             after = 0
             while page := self._fetch(self._queries.by_ordinal, (self._generation(), after, _PAGE)):
-                yield from (_entry(columns) for columns in page if _shown(columns, view))
+                yield from self._entries(page, view)
                 after += len(page)
             by_seq, between = self._queries.without_place, (self._generation(),)
         after = 0
         while page := self._fetch(by_seq, (after, *between, _PAGE)):
-            yield from (_entry(columns) for columns in page if _shown(columns, view))
+            yield from self._entries(page, view)
             after = page[-1][0]
 
     def has_unplaced(self) -> bool:
@@ -123,9 +123,15 @@ class Views:
         except sqlite3.DatabaseError as error:
             raise verdict(self._path, error) from error
 
+    def _entries(self, page: Sequence[tuple[Any, ...]], view: View) -> list[Entry]:
+        try:
+            return [_entry(columns) for columns in page if _shown(columns, view)]
+        except ValueError as error:
+            raise damaged(self._path, error) from error
+
     def _by_seq(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
         while page := self._fetch(self._queries.by_seq, (at, _PAGE)):
-            entries = [_entry(columns) for columns in page if _shown(columns, view)]
+            entries = self._entries(page, view)
             at = page[-1][0]
             after = entries[-1].seq if entries else after
             self._looked[view] = (after, at)
@@ -137,7 +143,7 @@ class Views:
         while page := self._fetch(self._queries.by_ordinal, (self._generation(), at, _PAGE)):
             standing = [columns for columns in page if columns[0] is not None]
             gap = next((index for index, columns in enumerate(page) if columns[0] is None), None)
-            entries = [_entry(columns) for columns in standing[:gap] if _shown(columns, view)]
+            entries = self._entries(standing[:gap], view)
             at += len(page) if gap is None else gap
             after = entries[-1].ordinal + 1 if entries else after
             self._looked[view] = (after, at)
@@ -154,6 +160,7 @@ def _shown(columns: tuple[Any, ...], view: View) -> bool:
 
 
 def _entry(columns: tuple[Any, ...]) -> Entry:
+    """What a row of a query says. Raises ValueError where that cannot have been written so."""
     (
         seq,
         ordinal,
@@ -171,6 +178,8 @@ def _entry(columns: tuple[Any, ...]) -> Entry:
         sample,
         *reply,
     ) = columns
+    if done and output is None:
+        raise ValueError(f"the answer to row {row_id} is gone")
     return Entry(
         seq=seq,
         ordinal=ordinal,

@@ -5,6 +5,7 @@ One JSON line an answer, in place of the zeros that the file is made of; the nex
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ class Reserve:
         self._path = path
         self._descriptor: int | None = None
         self._offset = 0
+        self._syncs = True
 
     def prepare(self, in_flight: int) -> None:
         """Take the space for `in_flight` calls. Raises OutputFailed when there is none."""
@@ -31,6 +33,7 @@ class Reserve:
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             _allocate(self._descriptor, size)
+            _sync_name(self._path)
         except OSError as error:
             self.release()
             raise OutputFailed(
@@ -38,7 +41,9 @@ class Reserve:
             ) from error
 
     def write(self, lines: Sequence[bytes]) -> None:
-        """Put lines into the space taken. Raises OSError only when even that fails."""
+        """Put lines into the space taken, safe from power loss: no commit will make them so. Raises OSError when they cannot
+        even be written.
+        """
         if self._descriptor is None or not lines:
             return
         data = b"".join(line + b"\n" for line in lines)
@@ -46,6 +51,15 @@ class Reserve:
             written = os.pwrite(self._descriptor, data, self._offset)
             self._offset += written
             data = data[written:]
+        self._sync(self._descriptor)
+
+    def _sync(self, descriptor: int) -> None:
+        """After one failure it is not tried again, for a second sync would say nothing. The answers may be there all the same."""
+        if self._syncs:
+            try:
+                os.fsync(descriptor)
+            except OSError:
+                self._syncs = False
 
     def release(self) -> None:
         """Give the space back, unless something stands in it."""
@@ -69,6 +83,18 @@ def rescued(path: Path) -> Iterator[Json]:
                 yield jsontext.loads(line)
             except ValueError:
                 return
+
+
+def _sync_name(path: Path) -> None:
+    """Make the name of a file safe from power loss. Some file systems cannot, and have said so by EINVAL."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _allocate(descriptor: int, size: int) -> None:

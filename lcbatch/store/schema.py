@@ -25,7 +25,7 @@ meta        `generation` of the places that count, `chain` of the output, `super
 
 from __future__ import annotations
 
-import re
+import json
 import sqlite3
 from pathlib import Path
 
@@ -160,6 +160,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         if isinstance(error, sqlite3.OperationalError):
             raise
         raise damaged(path, error) from error
+    except UnicodeDecodeError as error:  # of what SQLite says about its own tables
+        connection.close()
+        raise damaged(path, error) from error
     except BaseException:
         connection.close()
         raise
@@ -175,7 +178,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if mode != "wal":
         raise RefusedError(f"{path}: this file system cannot hold a run store", hint="give --store /local/path")
     connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA wal_autocheckpoint=2000")
+    # The writer does it, who must know when it fails; the log's size is how it knows when, so it shrinks when begun anew.
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute("PRAGMA journal_size_limit=0")
     if _is_empty(connection):
         connection.executescript(
             f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;"
@@ -196,15 +201,20 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-_UNREADABLE = re.compile(
-    r"^(Could not decode to UTF-8|malformed JSON|JSON path error|integer overflow|no such (table|column))"
-)
-"""What SQLite and Python say of contents, under the same class of error as of a disk that is full."""
+_NO_TEXT = "Could not decode to UTF-8"
+"""What Python says, as an OperationalError, of text that SQLite gives back in other bytes than it was given."""
+
+_NOT_OURS = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_SCHEMA})
+"""Codes for tables and rows that are not as we made them: no fault of the disk's."""
+
+_PRIMARY = 0xFF
+"""The bits of SQLite's extended codes that name the error."""
 
 
 def verdict(path: Path, error: Exception) -> LcbatchError:
     """What an error means that came out of the store: it is damaged, or it cannot be written."""
-    if type(error) is sqlite3.DatabaseError or _UNREADABLE.search(str(error)):
+    broken = type(error) is sqlite3.DatabaseError or isinstance(error, json.JSONDecodeError)
+    if broken or _NO_TEXT in str(error) or getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _NOT_OURS:
         return damaged(path, error)
     if isinstance(error, (sqlite3.Error, OSError)):
         hint = "make room or mend the disk, then run the same command again: it continues"

@@ -27,6 +27,9 @@ Rescue = Callable[[], Sequence[bytes]]
 _GROUP = 1024
 """Most jobs in one commit: bounds how long the first of them waits for the last."""
 
+_LOG_BYTES = 8 * 1024 * 1024
+"""What SQLite's log may grow to before it is moved into the file."""
+
 
 class _Mode(Enum):
     GROUPED = auto()
@@ -56,6 +59,7 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, path: Path, rescue: Callable[[Sequence[bytes]], None]) -> None:
         self._connection = connection
         self._path = path
+        self._log = path.with_name(path.name + "-wal")
         self._rescue = rescue
         self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._posted: list[_Job] = []
@@ -164,6 +168,8 @@ class Writer:
         """Run a group in one transaction; inside a held one, run it as it is."""
         connection, mode = self._connection, group[0].mode
         own = not self._held and mode in {_Mode.GROUPED, _Mode.DURABLE}
+        if own:
+            self._shorten_log()
         if own and mode is _Mode.DURABLE:
             connection.execute("PRAGMA synchronous=FULL")
         if own:
@@ -176,6 +182,11 @@ class Writer:
             connection.execute("PRAGMA synchronous=NORMAL")
         if mode not in {_Mode.GROUPED, _Mode.DURABLE}:
             self._held = mode is _Mode.BEGIN
+
+    def _shorten_log(self) -> None:
+        """Move a long log into the file. SQLite would do it by itself, but keep a failed sync to itself and go on."""
+        if self._log.exists() and self._log.stat().st_size > _LOG_BYTES:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def _resolve(group: Sequence[_Job], failure: Exception | None) -> None:

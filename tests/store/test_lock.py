@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lcbatch.errors import CannotCreateOutput
+from lcbatch.errors import CannotCreateOutput, OutputFailed
 from lcbatch.store.lock import OutputLocked, hold_lock, holder_of, refuse_network_file_system
 
 
@@ -174,3 +175,21 @@ def test_a_link_to_a_network_file_system_is_seen(tmp_path: Path) -> None:
 
 def test_a_system_without_a_list_of_mounts_is_trusted(tmp_path: Path) -> None:
     refuse_network_file_system(tmp_path, tmp_path / "missing")
+
+
+def test_a_full_disk_has_no_room_for_the_holders_name_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def main() -> None:
+        async with hold_lock(tmp_path / "lock"):
+            raise AssertionError("it was held without a name in it")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OutputFailed, match="No space left") as caught:
+        asyncio.run(main())
+    assert caught.value.hint
+    monkeypatch.undo()
+    assert holder_of(tmp_path / "lock") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,38 @@ def test_a_folder_that_takes_no_file_is_said_in_words(tmp_path: Path) -> None:
 def test_before_it_is_prepared_nothing_is_written(tmp_path: Path) -> None:
     Reserve(tmp_path / "reserve").write([b"1"])
     assert list(rescued(tmp_path / "reserve")) == []
+
+
+def _synced(monkeypatch: pytest.MonkeyPatch, *, fails: bool = False) -> list[tuple[int, bytes]]:
+    """(inode, first bytes) of every file or folder at the moment of its sync."""
+    seen: list[tuple[int, bytes]] = []
+
+    def fsync(descriptor: int) -> None:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        seen.append((os.fstat(descriptor).st_ino, os.pread(descriptor, 7, 0) if is_file else b""))
+        if fails and is_file:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return seen
+
+
+def test_its_name_and_what_is_written_are_safe_from_power_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _synced(monkeypatch)
+    reserve = Reserve(tmp_path / "reserve")
+    reserve.prepare(1)
+    assert seen == [(tmp_path.stat().st_ino, b"")]
+    reserve.write([b"[1,2,3]"])
+    assert seen[1:] == [((tmp_path / "reserve").stat().st_ino, b"[1,2,3]")]
+    reserve.release()
+
+
+def test_a_failed_sync_is_not_tried_again_and_stops_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _synced(monkeypatch, fails=True)
+    reserve = Reserve(tmp_path / "reserve")
+    reserve.prepare(1)
+    reserve.write([b"[1]"])
+    reserve.write([b"[2]"])
+    reserve.release()
+    assert len(seen) == 2, "the folder, and the file once"
+    assert list(rescued(tmp_path / "reserve")) == [[1], [2]]

@@ -6,8 +6,9 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -261,3 +262,54 @@ def test_a_caller_who_gives_up_does_not_undo_his_job(tmp_path: Path) -> None:
         assert numbers_in(tmp_path / "s") == [1]
 
     asyncio.run(main())
+
+
+def test_a_long_log_is_moved_into_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lcbatch.store.writer._LOG_BYTES", 100_000)
+    longest = 0
+
+    async def main() -> None:
+        nonlocal longest
+        async with writer_at(tmp_path / "s") as (writer, _):
+            for number in range(400):
+                await writer.submit(adding(number))
+                longest = max(longest, (tmp_path / "s-wal").stat().st_size)
+            assert numbers_in(tmp_path / "s") == list(range(400))
+
+    asyncio.run(main())
+    assert 100_000 < longest < 200_000
+
+
+class _NoSync(sqlite3.Connection):
+    """SQLite on a disk that fails when the log is moved into the file."""
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if "wal_checkpoint" in sql:
+            raise sqlite3.OperationalError("disk I/O error")
+        return super().execute(sql, *arguments)
+
+
+def test_a_log_that_cannot_be_moved_stops_the_writing_and_saves_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lcbatch.store.writer._LOG_BYTES", 100_000)
+    connect(tmp_path / "s").close()
+    connection = sqlite3.connect(tmp_path / "s", isolation_level=None, check_same_thread=False, factory=_NoSync)
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY, filler TEXT)")
+    rescue, saved = Rescued(), list[int]()
+
+    async def main() -> None:
+        writer = Writer(connection, tmp_path / "s", rescue)
+        while not writer.failure:
+            saved.append(len(saved))
+            with suppress(OutputFailed):
+                await writer.submit(adding(saved[-1]), rescue=lambda: [b"%d" % saved[-1]])
+        assert "disk I/O error" in writer.failure.message
+        await writer.close()
+
+    asyncio.run(main())
+    assert len(saved) > 10
+    assert list(rescue) == [b"%d" % saved[-1]], "the one that was not committed"
+    assert numbers_in(tmp_path / "s") == saved[:-1]
+    connection.close()
