@@ -47,9 +47,9 @@ class Peeked:
     async def batches(self) -> AsyncGenerator[list[Item]]:
         """ports.Source."""
         rest, self._rest = self._rest, None
-        if self._first:
-            first, self._first = self._first, []
-            yield first
         async with aclosing(self._source.batches() if rest is None else rest) as batches:
+            if self._first:
+                first, self._first = self._first, []
+                yield first
             async for batch in batches:
                 yield batch

@@ -12,9 +12,12 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias
 
 from lcbatch.errors import ConfigError, InputMissing
+
+if TYPE_CHECKING:
+    from aiofiles.threadpool.binary import AsyncBufferedReader
 
 FILE_CHUNK_BYTES: Final = 256 * 1024
 PIPE_CHUNK_BYTES: Final = 64 * 1024
@@ -31,11 +34,39 @@ OpenRead: TypeAlias = Callable[[], AbstractContextManager[Read]]
 
 async def file_chunks(path: Path) -> Chunks:
     """The bytes of a regular file. Raises OSError. Cancelling closes the file."""
-    import aiofiles  # noqa: PLC0415 - only where a file is read
-
-    async with aiofiles.open(path, "rb") as file:
+    opening = asyncio.create_task(_opened(path))
+    try:
+        file = await asyncio.shield(opening)
         while chunk := await file.read(FILE_CHUNK_BYTES):
             yield chunk
+    finally:
+        await _undisturbed(asyncio.create_task(_closed(opening)))
+
+
+async def _opened(path: Path) -> AsyncBufferedReader:
+    import aiofiles  # noqa: PLC0415 - only where a file is read
+
+    return await aiofiles.open(path, "rb")
+
+
+async def _closed(opening: asyncio.Task[AsyncBufferedReader]) -> None:
+    """Close what is open, or about to be."""
+    await asyncio.wait({opening})
+    if opening.exception() is None:
+        await opening.result().close()
+
+
+async def _undisturbed(task: asyncio.Task[None]) -> None:
+    """Wait for a task to its end, and be cancelled only then: a cancelled await calls off what no thread has begun."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as cancel:
+            cancelled = cancel
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 async def pipe_chunks(open_read: OpenRead) -> Chunks:
