@@ -73,6 +73,8 @@ _NO_REPLY = re.compile(r"without sending a(ny)? response|server disconnected$")
 _CONNECTION_TYPES = frozenset(
     {"APIConnectionError", "OpenAIConnectionError", "ClientConnectionError", "TransportError"}
 )
+_UNREADABLE_TYPES = frozenset({"UnreadableAnswer", "ContentEncodingError", "DecodingError"})
+"""What reading an answer gives up with. The SDK says a connection error around them, aiohttp that the answer was cut."""
 _BAD_BODY_TYPES = frozenset({"JSONDecodeError", "APIResponseValidationError"})
 _BAD_BODY = re.compile(r"unexpected response type|missing 'choices'|null value for 'choices'")
 _OTHER_TYPES = {
@@ -108,7 +110,7 @@ def failure_of(error: BaseException) -> Failure:
         kind = _by_status(meant, message.lower())
     if kind is Kind.THROTTLE and _is_too_large(message.lower()):
         kind = Kind.INVALID_REQUEST
-    if kind is None and body is not None:
+    if kind is None and (body is not None or _is_unreadable(causes)):
         return Failure(Kind.BAD_BODY, message, maybe_paid=True)
     if kind is None:
         return _by_type(causes, message)
@@ -265,6 +267,10 @@ def _is_too_large(said: str) -> bool:
     """Whether a throttle is for good: the request asks for more than the limit itself, so that no wait helps."""
     match = _TOO_LARGE.search(said)
     return match is not None and (match[1] is None or int(match[2]) > int(match[1]))
+
+
+def _is_unreadable(causes: list[BaseException]) -> bool:
+    return any(base.__name__ in _UNREADABLE_TYPES for error in causes for base in type(error).__mro__)
 
 
 def _by_type(causes: list[BaseException], message: str) -> Failure:

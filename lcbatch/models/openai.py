@@ -22,6 +22,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import Field, PrivateAttr, SecretStr
 
 from lcbatch.messages import recast
+from lcbatch.models.bounds import read_within_bounds
 from lcbatch.models.outline import CHAT, Outline
 from lcbatch.models.plain import Frame
 from lcbatch.models.wire import FAULTS, Heard, Wire
@@ -183,7 +184,7 @@ class FastChatOpenAI(ChatOpenAI):
                 limits=limits,
                 proxy=self.openai_proxy or None,
                 follow_redirects=False,
-                event_hooks={"response": [self._overhear]},
+                event_hooks={"response": [self._overhear, read_within_bounds]},
             )
             self._stock_sdk = self.root_async_client.with_options(http_client=self._stock, max_retries=0)
         if self._stock_sdk is not None:

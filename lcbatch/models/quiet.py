@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lcbatch.messages import shallow_copy
+from lcbatch.models.bounds import read_within_bounds
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -141,7 +142,7 @@ class QuietClients:
             limits = type(package.DEFAULT_CONNECTION_LIMITS)(
                 max_connections=self._connections, keepalive_expiry=_KEEPALIVE_S
             )
-            hooks = {"response": [_on_response]}
+            hooks = {"response": [_on_response, read_within_bounds]}
             self._own[name] = package.DefaultAsyncHttpxClient(limits=limits, follow_redirects=False, event_hooks=hooks)
         return self._own[name]
 
