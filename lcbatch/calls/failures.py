@@ -65,6 +65,8 @@ _UNSENT_TYPES = frozenset(
     {"ConnectError", "ConnectTimeout", "ConnectionTimeoutError", "ClientConnectorError", "ProxyError"}
 )
 """The request never left: not even a timeout of these can have been paid."""
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""OpenSSL's reason, which stands in the text: httpcore leaves the ssl module's exception out of the chain."""
 _TIMEOUT_TYPES = frozenset({"APITimeoutError", "OpenAITimeoutError", "ReadTimeout", "WriteTimeout", "PoolTimeout"})
 _CUT_TYPES = frozenset(
     {"RemoteProtocolError", "IncompleteRead", "ClientPayloadError", "TransferEncodingError", "ReadError"}
@@ -281,9 +283,8 @@ def _by_type(causes: list[BaseException], message: str) -> Failure:
         or "MemoryError" in names
     ):
         return Failure(Kind.LOCAL, message)
-    if any(isinstance(error, ssl.SSLCertVerificationError) for error in causes):
-        hint = "install ca-certificates, or point SSL_CERT_FILE at its authority"
-        return Failure(Kind.INVALID_REQUEST, f"the provider's TLS certificate is not trusted ({hint}): {message}")
+    if any(isinstance(error, ssl.SSLCertVerificationError) or _UNTRUSTED in str(error) for error in causes):
+        return Failure(Kind.NOT_FOUND, message, untrusted=True)
     if names & _UNSENT_TYPES or any(isinstance(error, ConnectionRefusedError | socket.gaierror) for error in causes):
         return Failure(Kind.CONNECTION, message)
     if names & _TIMEOUT_TYPES or any(isinstance(error, TimeoutError) for error in causes):
