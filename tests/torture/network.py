@@ -10,12 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
-from tests.e2e.support import command, environment
+from tests.e2e.support import MODEL, Shop, command, environment
 
 KEY = "sk-canary-4f1d7c2a9b8e6053"
 """Looked for wherever a run could leave it."""
 
 _MOST_S = 180
+
+OWN_CHAIN = """
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_openai import ChatOpenAI
+
+
+class Own(ChatOpenAI):
+    '''A subclass is asked as it is, by the SDK.'''
+
+
+def chain(base_url):
+    return ChatPromptTemplate.from_template("Say {text}") | Own(model="sim", base_url=base_url)
+"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,15 @@ def measured(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = 
         at_s = time.monotonic()
     texts = [(cwd / name).read_text(errors="replace") for name in (".out", ".said")]
     return Ended(process.returncode, *texts, at_s, usage.ru_maxrss / 1024)
+
+
+def way(name: str, shop: Shop, base_url: str | None = None) -> list[str]:
+    """Options for `lane`, the built-in chain over the fast lane, or `own`, a model of the user's own over the SDK."""
+    url = base_url or shop.provider.base_url
+    if name == "lane":
+        return ["-m", MODEL, "--base-url", url, "-p", "Say {text}", *(["--insecure-http"] if base_url else [])]
+    (shop.folder / "own.py").write_text(OWN_CHAIN)
+    return ["--chain", "./own.py:chain", "--chain-arg", f"base_url={url}"]
 
 
 def files_with(word: str, *folders: Path) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import MODEL, Shop
-from tests.torture.network import KEY, Ended, measured
+from tests.e2e.support import Shop
+from tests.torture.network import KEY, Ended, measured, way
 from tests.torture.scale import WHOLE, cases, note
 
 _TIMEOUT_S = 3
@@ -43,20 +43,6 @@ _HEAVY = frozenset({"gzipbomb", "deflatebomb", "endless", "big"})
 _OTHERWISE = {"endless-head": {"bad_body", "truncated", "connection"}, "shortlength": {"bad_body", "truncated"}}
 """What the SDK's HTTP client tells less well."""
 
-_OWN_CHAIN = """
-import os
-from langchain_core.prompts import ChatPromptTemplate
-from langchain_openai import ChatOpenAI
-
-
-class Own(ChatOpenAI):
-    '''A subclass is asked as it is, by the SDK.'''
-
-
-def chain(base_url):
-    return ChatPromptTemplate.from_template("Say {text}") | Own(model="sim", base_url=base_url)
-"""
-
 
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[SimulatorProcess]:
@@ -64,18 +50,10 @@ def hostile() -> Iterator[SimulatorProcess]:
         yield running
 
 
-def _way(name: str, shop: Shop) -> list[str]:
-    """The fast lane of the built-in chain, or a model of the user's own over the SDK."""
-    if name == "lane":
-        return ["-m", MODEL, "--base-url", shop.provider.base_url, "-p", "Say {text}"]
-    (shop.folder / "own.py").write_text(_OWN_CHAIN)
-    return ["--chain", "./own.py:chain", "--chain-arg", f"base_url={shop.provider.base_url}"]
-
-
-def _run(shop: Shop, way: str, texts: list[str], in_flight: int) -> Ended:
+def _run(shop: Shop, name: str, texts: list[str], in_flight: int) -> Ended:
     shop.write("in.jsonl", [{"text": text} for text in texts])
     more = ["--timeout", f"{_TIMEOUT_S}s", "-j", str(in_flight), "-o", "out.jsonl"]
-    return measured("run", "in.jsonl", *_way(way, shop), *more, cwd=shop.folder, env={"OPENAI_API_KEY": KEY})
+    return measured("run", "in.jsonl", *way(name, shop), *more, cwd=shop.folder, env={"OPENAI_API_KEY": KEY})
 
 
 def _failed(shop: Shop) -> dict[str, str]:
@@ -85,14 +63,14 @@ def _failed(shop: Shop) -> dict[str, str]:
     return {row["text"]: row["_lcbatch_error"]["kind"] for row in rows}
 
 
-def _judge(shop: Shop, way: str, texts: list[str], billed_before: int) -> None:
+def _judge(shop: Shop, name: str, texts: list[str], billed_before: int) -> None:
     """Every row done or failed, once; what is done says what was billed last for it; what failed is known by its name."""
     failed, done = _failed(shop), {row["text"]: row["output"] for row in shop.output()}
     assert sorted([*failed, *done]) == sorted(texts)
     for text, kind in failed.items():
         fault = text.partition("fault:")[2].partition("]")[0]
         known = {_KINDS.get(fault, "none: it should be done")}
-        assert kind in (known if way == "lane" else _OTHERWISE.get(fault, known)), text
+        assert kind in (known if name == "lane" else _OTHERWISE.get(fault, known)), text
     calls = shop.provider.ledger(billed_before)
     answered = {call["prompt"].removeprefix("Say "): call["answer"] for call in calls}
     assert {text: answered[text] for text in done} == done
@@ -118,21 +96,21 @@ def test_faults_among_good_rows_cost_those_rows_alone(hostile: SimulatorProcess,
     assert ended.rss_mb < _MOST_MB
 
 
-_EACH = [(fault, way) for fault in (*_KINDS, *_PASSING, *_ANSWERS) for way in ("lane", "own")]
+_EACH = [(fault, name) for fault in (*_KINDS, *_PASSING, *_ANSWERS) for name in ("lane", "own")]
 _ALONE = _EACH if WHOLE else [("gzipbomb", "lane"), ("endless", "own"), ("big", "lane")]
 
 
-@pytest.mark.parametrize(("fault", "way"), _ALONE)
+@pytest.mark.parametrize(("fault", "name"), _ALONE)
 def test_a_fault_holds_up_no_run_and_fills_no_memory(
-    hostile: SimulatorProcess, tmp_path: Path, fault: str, way: str
+    hostile: SimulatorProcess, tmp_path: Path, fault: str, name: str
 ) -> None:
     """Each by itself, so that its own time and memory can be told."""
     shop, before = Shop(hostile, tmp_path), len(hostile.ledger())
     texts = ["good", _marked(fault), "late"]
     began_s = time.monotonic()
-    ended = _run(shop, way, texts, in_flight=1)
+    ended = _run(shop, name, texts, in_flight=1)
     calls = hostile.ledger(before)
-    _judge(shop, way, texts, before)
+    _judge(shop, name, texts, before)
     assert ended.code == (3 if fault in _KINDS else 0), ended.said
     assert calls[0]["at_s"] >= began_s, "one clock"
     waited_s = ended.at_s - float(calls[0]["at_s"])
@@ -142,7 +120,7 @@ def test_a_fault_holds_up_no_run_and_fills_no_memory(
     most_mb = 2 * _MOST_MB if fault == "big" else _MOST_MB
     assert ended.rss_mb < most_mb, ended.rss_mb
     note(
-        f"provider: {fault} ({'fast lane' if way == 'lane' else 'the SDK'})",
+        f"provider: {fault} ({'fast lane' if name == 'lane' else 'the SDK'})",
         f"{_KINDS.get(fault, 'done')}; within {_ATTEMPTS} timeouts of {_TIMEOUT_S} s + {_SLACK_S} s; below {most_mb} MB",
         f"{next(iter(_failed(shop).values()), 'done')} after {waited_s:.1f} s, {ended.rss_mb:.0f} MB",
     )
