@@ -77,7 +77,7 @@ _CONNECTION_TYPES = frozenset(
 )
 _UNREADABLE_TYPES = frozenset({"UnreadableAnswer", "ContentEncodingError", "DecodingError"})
 """What reading an answer gives up with. The SDK says a connection error around them, aiohttp that the answer was cut."""
-_BAD_BODY_TYPES = frozenset({"JSONDecodeError", "APIResponseValidationError"})
+_BAD_BODY_TYPES = frozenset({"JSONDecodeError", "UnicodeDecodeError", "APIResponseValidationError"})
 _BAD_BODY = re.compile(r"unexpected response type|missing 'choices'|null value for 'choices'")
 _OTHER_TYPES = {
     "NoProseError": Kind.NO_TEXT,

@@ -27,7 +27,7 @@ from lcbatch.simulator.process import SimulatorProcess
 _KEY = "sk-canary-0123456789/abcdef"
 _HOSTILE = {
     **dict.fromkeys(("gzipbomb", "deflatebomb", "endless"), "longer than"),
-    **dict.fromkeys(("endless-head", "nested", "badgzip", "shortlength"), ""),
+    **dict.fromkeys(("endless-head", "nested", "badgzip", "shortlength", "zstdbomb"), ""),
     "echo-html": "",
 }
 
