@@ -255,6 +255,11 @@ def _key(options: ModelOptions, provider: str, env: Mapping[str, str], *, local:
     """The key, from the environment only. Raises ConfigError naming the variable that is missing."""
     variable = options.api_key_env or _KEY_VARIABLES.get(provider)
     key = env.get(variable) if variable else None
+    if key and not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"the key in {variable} has a character that no request can carry",
+            hint="look for a line break at its end, or for signs that an editor put into it",
+        )
     if key or variable is None:
         return key
     if local:
