@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Timer
 
 from tests.e2e.support import MODEL, Shop, command, environment
 
@@ -16,6 +16,7 @@ KEY = "sk-canary-4f1d7c2a9b8e6053"
 """Looked for wherever a run could leave it."""
 
 _MOST_S = 180
+_LOOK_S = 0.02
 
 OWN_CHAIN = """
 from langchain_core.prompts import ChatPromptTemplate
@@ -49,16 +50,31 @@ def measured(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = 
             command(*arguments), cwd=cwd, env=environment(cwd, **(env or {})), stdin=subprocess.DEVNULL, stdout=out,
             stderr=said,
         )  # fmt: skip
-        deadline = Timer(_MOST_S, process.kill)
-        deadline.start()
+        most_mb, deadline_s = 0.0, time.monotonic() + _MOST_S
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            while process.poll() is None and time.monotonic() < deadline_s:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK_S)
+                most_mb = max(most_mb, _peak_mb(process.pid))
         finally:
-            deadline.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+            process.kill()
+            process.wait()
         at_s = time.monotonic()
-    texts = [(cwd / name).read_text(errors="replace") for name in (".out", ".said")]
-    return Ended(process.returncode, *texts, at_s, usage.ru_maxrss / 1024)
+    printed, told = ((cwd / name).read_text(errors="replace") for name in (".out", ".said"))
+    return Ended(process.returncode, printed, told, at_s, most_mb)
+
+
+def _peak_mb(pid: int) -> float:
+    """The most that it held so far; 0 where it has ended, and where there is no /proc.
+
+    Not what wait4 tells: that begins with what the process held that started it.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def way(name: str, shop: Shop, base_url: str | None = None) -> list[str]:

@@ -92,10 +92,10 @@ def test_a_redirect_is_not_followed_to_another_host(shop: Shop, name: str) -> No
         finally:
             shop.provider.control(faults={})
         stats = other.stats()
-    assert ended.code == 78, ended.said
+    assert ended.code == (78 if name == "lane" else 3), f"a chain may have several models: {ended.said}"
     assert (stats["requests"], stats["authorization_sha256"]) == (0, [])
     assert "hint:" in ended.said
-    note(f"provider: redirect to another host ({name})", "78, the other host sees nothing", "so")
+    note(f"provider: redirect to another host ({name})", "the other host sees nothing", "so")
 
 
 @pytest.mark.parametrize("name", _WAYS)
@@ -108,7 +108,7 @@ def test_a_proxys_password_is_not_said(shop: Shop, name: str) -> None:
             "run", "in.jsonl", *way(name, shop, "http://provider.test/v1"), "-o", "out.jsonl", "--debug", cwd=shop.folder,
             env={"OPENAI_API_KEY": KEY, "http_proxy": f"http://user:{KEY}@127.0.0.1:{at}"},
         )  # fmt: skip
-        assert ended.code in {69, 78}, ended.said
+        assert ended.code in ({69, 78} if name == "lane" else {69, 3}), ended.said
         assert KEY not in ended.said + ended.out
         assert "provider.test" in ended.said or at == 9
     assert shop.provider.stats()["connections"] - before > 1, "the proxy was asked; the other was this question"
@@ -156,7 +156,7 @@ def _over_tls(folder: Path, name: str, start: str, end: str) -> Iterator[tuple[s
     ca = f"ca -config cnf -selfsign -keyfile key -in csr -out cert -extensions x -batch -notext {dates}"
     for arguments in (key, ca):
         subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True, timeout=60)
-    tls = ["--tls-cert", folder / "cert", "--tls-key", folder / "key"]
+    tls = ["--tls-cert", str(folder / "cert"), "--tls-key", str(folder / "key")]
     server = subprocess.Popen(
         [sys.executable, "-m", "lcbatch.simulator", *tls, "--until-stdin-ends"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

@@ -14,7 +14,7 @@ from tests.e2e.support import Shop
 from tests.torture.network import KEY, Ended, measured, way
 from tests.torture.scale import WHOLE, cases, note
 
-_TIMEOUT_S = 3
+_TIMEOUT_S = 8
 _SLACK_S = 5
 _BACKOFF_S = 1
 _ATTEMPTS = 2
@@ -37,6 +37,9 @@ _PASSING = ("reset", "500", "503", "errbody")
 _ANSWERS = ("surrogate", "nul", "big", "hints", "length", "empty")
 """Odd, and answers all the same."""
 
+_OF_A_COMMAND = frozenset({"filter", "refusal"})
+"""Empty answers, which a chain of one's own makes of them what it likes."""
+
 _HEAVY = frozenset({"gzipbomb", "deflatebomb", "endless", "big"})
 """Each takes what one answer may have in memory; how much that is can be told where one is in flight at a time."""
 
@@ -46,7 +49,7 @@ _OTHERWISE = {"endless-head": {"bad_body", "truncated", "connection"}, "shortlen
 
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(big_bytes=cases(10_000_000, 50_000_000)) as running:
+    with SimulatorProcess(big_bytes=cases(10_000_000, 50_000_000), drip_interval_s=5) as running:
         yield running
 
 
@@ -69,7 +72,7 @@ def _judge(shop: Shop, name: str, texts: list[str], billed_before: int) -> None:
     assert sorted([*failed, *done]) == sorted(texts)
     for text, kind in failed.items():
         fault = text.partition("fault:")[2].partition("]")[0]
-        known = {_KINDS.get(fault, "none: it should be done")}
+        known = {_kind(fault, name) or "none: it should be done"}
         assert kind in (known if name == "lane" else _OTHERWISE.get(fault, known)), text
     calls = shop.provider.ledger(billed_before)
     answered = {call["prompt"].removeprefix("Say "): call["answer"] for call in calls}
@@ -77,6 +80,11 @@ def _judge(shop: Shop, name: str, texts: list[str], billed_before: int) -> None:
     for text in done:
         assert sum(call["prompt"] == f"Say {text}" for call in calls) == 1, f"paid twice: {text}"
     assert all(sum(call["prompt"] == f"Say {text}" for call in calls) <= _ATTEMPTS for text in failed)
+
+
+def _kind(fault: str, name: str) -> str | None:
+    """By what name the fault ends a row; None where it does not."""
+    return None if name == "own" and fault in _OF_A_COMMAND else _KINDS.get(fault)
 
 
 def _marked(fault: str) -> str:
@@ -91,7 +99,7 @@ def test_faults_among_good_rows_cost_those_rows_alone(hostile: SimulatorProcess,
     ended = _run(shop, "lane", texts, in_flight=16)
     assert ended.code == 3, ended.said
     _judge(shop, "lane", texts, before)
-    assert len(_failed(shop)) == sum(f"[[fault:{fault}]]" in bad for fault in _KINDS)
+    assert sorted(_failed(shop)) == sorted(f"[[fault:{fault}]]" for fault in _KINDS if fault not in _HEAVY)
     assert KEY not in ended.said + ended.out
     assert ended.rss_mb < _MOST_MB
 
@@ -111,7 +119,7 @@ def test_a_fault_holds_up_no_run_and_fills_no_memory(
     ended = _run(shop, name, texts, in_flight=1)
     calls = hostile.ledger(before)
     _judge(shop, name, texts, before)
-    assert ended.code == (3 if fault in _KINDS else 0), ended.said
+    assert ended.code == (3 if _kind(fault, name) else 0), ended.said
     assert calls[0]["at_s"] >= began_s, "one clock"
     waited_s = ended.at_s - float(calls[0]["at_s"])
     attempts = 3 if fault in _PASSING else _ATTEMPTS
@@ -121,6 +129,6 @@ def test_a_fault_holds_up_no_run_and_fills_no_memory(
     assert ended.rss_mb < most_mb, ended.rss_mb
     note(
         f"provider: {fault} ({'fast lane' if name == 'lane' else 'the SDK'})",
-        f"{_KINDS.get(fault, 'done')}; within {_ATTEMPTS} timeouts of {_TIMEOUT_S} s + {_SLACK_S} s; below {most_mb} MB",
+        f"{_kind(fault, name) or 'done'}; within {_ATTEMPTS} timeouts of {_TIMEOUT_S} s + {_SLACK_S} s; below {most_mb} MB",
         f"{next(iter(_failed(shop).values()), 'done')} after {waited_s:.1f} s, {ended.rss_mb:.0f} MB",
     )
