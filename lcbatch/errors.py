@@ -62,8 +62,9 @@ class Failure:
     """The verdict on one failed call or row.
 
     `retry_after_s` is what the provider asked for, in seconds from the moment of the verdict; `maybe_paid` says that the
-    call may have been billed although no answer came; `outage` that the provider is given up, and `budget` that the user's
-    own cap is reached, which are the run's failures and not the row's.
+    call may have been billed although no answer came; `outage` that the provider is given up, `budget` that the user's own
+    cap is reached, and `untrusted` that who answers there is not known for the provider, which are the run's failures and not
+    the row's.
     """
 
     kind: Kind
@@ -73,6 +74,7 @@ class Failure:
     status: int | None = None
     outage: bool = False
     budget: bool = False
+    untrusted: bool = False
 
 
 class CallFailed(Exception):

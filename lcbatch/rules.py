@@ -116,6 +116,9 @@ class StopRules:
         said = failure.message
         if failure.outage:
             return self._outage(failure)
+        if failure.untrusted:
+            hint = "install ca-certificates, or point SSL_CERT_FILE at the authority that vouches for it"
+            return ConfigError(f"the provider's TLS certificate is not trusted: {said}", hint=hint)
         if failure.budget:
             return MoneyStop(said, hint="the same command goes on with a higher cap; what was answered is kept")
         match failure.kind:

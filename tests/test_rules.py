@@ -34,6 +34,16 @@ def stop_of(rules: StopRules) -> LcbatchError:
     return rules.stop
 
 
+def test_who_is_not_trusted_stops_the_run_and_no_row_pays_for_it() -> None:
+    untrusted = Failed(make_row(1), Failure(Kind.NOT_FOUND, "expired", untrusted=True))
+    for rules in (StopRules("openai:m"), StopRules("", row_models=True)):
+        _, kept = after(untrusted, rules=rules)
+        assert kept == []
+        assert exit_code_of(stop_of(rules)) == 78
+        assert "certificate is not trusted: expired" in stop_of(rules).message
+        assert "SSL_CERT_FILE" in stop_of(rules).hint
+
+
 FATAL = {
     Kind.QUOTA: (8, "add credit"),
     Kind.AUTH: (77, "--api-key-env"),

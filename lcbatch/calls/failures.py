@@ -65,6 +65,8 @@ _UNSENT_TYPES = frozenset(
     {"ConnectError", "ConnectTimeout", "ConnectionTimeoutError", "ClientConnectorError", "ProxyError"}
 )
 """The request never left: not even a timeout of these can have been paid."""
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""OpenSSL's reason, which stands in the text: httpcore leaves the ssl module's exception out of the chain."""
 _TIMEOUT_TYPES = frozenset({"APITimeoutError", "OpenAITimeoutError", "ReadTimeout", "WriteTimeout", "PoolTimeout"})
 _CUT_TYPES = frozenset(
     {"RemoteProtocolError", "IncompleteRead", "ClientPayloadError", "TransferEncodingError", "ReadError"}
@@ -73,7 +75,9 @@ _NO_REPLY = re.compile(r"without sending a(ny)? response|server disconnected$")
 _CONNECTION_TYPES = frozenset(
     {"APIConnectionError", "OpenAIConnectionError", "ClientConnectionError", "TransportError"}
 )
-_BAD_BODY_TYPES = frozenset({"JSONDecodeError", "APIResponseValidationError"})
+_UNREADABLE_TYPES = frozenset({"UnreadableAnswer", "ContentEncodingError", "DecodingError"})
+"""What reading an answer gives up with. The SDK says a connection error around them, aiohttp that the answer was cut."""
+_BAD_BODY_TYPES = frozenset({"JSONDecodeError", "UnicodeDecodeError", "APIResponseValidationError"})
 _BAD_BODY = re.compile(r"unexpected response type|missing 'choices'|null value for 'choices'")
 _OTHER_TYPES = {
     "NoProseError": Kind.NO_TEXT,
@@ -109,7 +113,7 @@ def failure_of(error: BaseException) -> Failure:
         kind = _by_status(meant, message.lower())
     if kind is Kind.THROTTLE and _is_too_large(message.lower()):
         kind = Kind.INVALID_REQUEST
-    if kind is None and body is not None:
+    if kind is None and (body is not None or _is_unreadable(causes)):
         return Failure(Kind.BAD_BODY, message, maybe_paid=True)
     if kind is None:
         return _by_type(causes, message)
@@ -276,6 +280,10 @@ def _is_too_large(said: str) -> bool:
     return match is not None and (match[1] is None or int(match[2]) > int(match[1]))
 
 
+def _is_unreadable(causes: list[BaseException]) -> bool:
+    return any(base.__name__ in _UNREADABLE_TYPES for error in causes for base in type(error).__mro__)
+
+
 def _by_type(causes: list[BaseException], message: str) -> Failure:
     names = {base.__name__ for error in causes for base in type(error).__mro__}
     said = message.lower()
@@ -284,9 +292,8 @@ def _by_type(causes: list[BaseException], message: str) -> Failure:
         or "MemoryError" in names
     ):
         return Failure(Kind.LOCAL, message)
-    if any(isinstance(error, ssl.SSLCertVerificationError) for error in causes):
-        hint = "install ca-certificates, or point SSL_CERT_FILE at its authority"
-        return Failure(Kind.INVALID_REQUEST, f"the provider's TLS certificate is not trusted ({hint}): {message}")
+    if any(isinstance(error, ssl.SSLCertVerificationError) or _UNTRUSTED in str(error) for error in causes):
+        return Failure(Kind.NOT_FOUND, message, untrusted=True)
     if names & _UNSENT_TYPES or any(isinstance(error, ConnectionRefusedError | socket.gaierror) for error in causes):
         return Failure(Kind.CONNECTION, message)
     if names & _TIMEOUT_TYPES or any(isinstance(error, TimeoutError) for error in causes):

@@ -27,6 +27,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 
 from lcbatch.messages import answer_of, message_of, recast
+from lcbatch.models.bounds import read_within_bounds
 from lcbatch.models.outline import CHAT, Outline
 from lcbatch.models.plain import Frame, plain_choice, usage_of
 from lcbatch.models.wire import FAULTS, Heard, Wire
@@ -228,7 +229,7 @@ class FastChatOpenAI(ChatOpenAI):
                 limits=limits,
                 proxy=self.openai_proxy or None,
                 follow_redirects=False,
-                event_hooks={"response": [self._overhear]},
+                event_hooks={"response": [self._overhear, read_within_bounds]},
             )
             self._stock_sdk = self.root_async_client.with_options(http_client=self._stock, max_retries=0)
         if self._stock_sdk is not None:

@@ -35,6 +35,14 @@ _KEY_VARIABLES = {
     "groq": "GROQ_API_KEY",
 }
 
+_THEIR_URLS = {
+    "azure_openai": ("AZURE_OPENAI_ENDPOINT",),
+    "anthropic": ("ANTHROPIC_API_URL", "ANTHROPIC_BASE_URL"),
+    "mistralai": ("MISTRAL_BASE_URL",),
+    "groq": ("GROQ_API_BASE",),
+}
+"""Where LangChain's classes look by themselves for an address. It stays theirs to read; a key is not to go there in the clear."""
+
 _OWN_OPTIONS = {"model": "-m", "model_name": "-m", "base_url": "--base-url", "openai_api_base": "--base-url"}
 _NOT_THE_ANSWERS = frozenset({"default_headers", "default_query", "extra_headers", "timeout", "request_timeout"})
 """Model arguments that decide no answer, and that may hold a secret: they stay out of the identity."""
@@ -118,6 +126,9 @@ def address_of(options: ModelOptions, env: Mapping[str, str]) -> Address:
     key = _key(options, provider, env, local=local)
     if base_url is not None:
         _refuse_open_wire(base_url, has_key=key not in {None, NO_KEY}, insecure_http=options.insecure_http)
+    for variable in _THEIR_URLS.get(provider, ()) if base_url is None else ():
+        if env.get(variable):
+            _refuse_open_wire(env[variable], has_key=key is not None, insecure_http=options.insecure_http)
     return Address(provider, name, base_url, key, local)
 
 
@@ -244,6 +255,11 @@ def _key(options: ModelOptions, provider: str, env: Mapping[str, str], *, local:
     """The key, from the environment only. Raises ConfigError naming the variable that is missing."""
     variable = options.api_key_env or _KEY_VARIABLES.get(provider)
     key = env.get(variable) if variable else None
+    if key and not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"the key in {variable} has a character that no request can carry",
+            hint="look for a line break at its end, or for signs that an editor put into it",
+        )
     if key or variable is None:
         return key
     if local:

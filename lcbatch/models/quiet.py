@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lcbatch.messages import shallow_copy
+from lcbatch.models.bounds import read_within_bounds
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -156,7 +157,7 @@ class QuietClients:
             limits = type(package.DEFAULT_CONNECTION_LIMITS)(
                 max_connections=self._connections, keepalive_expiry=_KEEPALIVE_S
             )
-            hooks = {"response": [_on_response]}
+            hooks = {"response": [_on_response, read_within_bounds]}
             self._own[name] = package.DefaultAsyncHttpxClient(limits=limits, follow_redirects=False, event_hooks=hooks)
         return self._own[name]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from json import JSONDecodeError
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from lcbatch import jsontext
+from lcbatch.models.bounds import MOST_BYTES, UnreadableAnswer, secrets_of, too_long, without
 
 _CONNECT_TIMEOUT_S = 30.0
 _KEEPALIVE_S = 60.0
@@ -38,14 +40,16 @@ class Response:
     def parsed(self) -> Any:
         """The JSON in a success, else its text. The SDK goes by the content type; a server that mislabels its JSON is understood.
 
-        Raises ValueError for broken JSON that claims to be JSON.
+        For broken JSON that claims to be JSON, raises JSONDecodeError as the SDK does; UnreadableAnswer for what nests too deep.
         """
         try:
             return jsontext.loads(self.content)
-        except ValueError:
-            if self.content_type.endswith("json"):
+        except ValueError as error:
+            if not self.content_type.endswith("json"):
+                return self.content.decode("utf-8", "replace")
+            if isinstance(error, JSONDecodeError):
                 raise
-            return self.content.decode("utf-8", "replace")
+            raise UnreadableAnswer(str(error)) from error
 
 
 class StatusError(Exception):
@@ -65,7 +69,8 @@ class Wire:
     """Posts to one address, over at most `connections` connections, which should be no less than the calls in flight.
 
     `headers` go with every request; `heard` is told those of every response. The connections open as they are needed; `aclose`
-    closes them. Timeouts are the caller's affair, but for that of a connection.
+    closes them. Timeouts are the caller's affair, but for that of a connection. The key that went out is taken out of what comes
+    back.
     """
 
     def __init__(
@@ -76,16 +81,28 @@ class Wire:
         self._connections = connections
         self.heard = heard
         self._url = URL(address)
+        self._secrets = secrets_of(headers)
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, data: bytes, headers: Mapping[str, str]) -> Response:
-        """Send one request and read the whole answer. Raises TimeoutError and FAULTS."""
+        """Send one request and read the whole answer. Raises TimeoutError and FAULTS, and UnreadableAnswer for what is none."""
         session = self._session or self._open()
-        async with session.post(self._url, data=data, headers=headers, allow_redirects=False) as answer:
-            content = await answer.read()
+        try:
+            async with session.post(self._url, data=data, headers=headers, allow_redirects=False) as answer:
+                content = await _read(answer.content)
+        except aiohttp.ClientHttpProxyError:
+            raise
+        except aiohttp.ClientResponseError as error:  # no HTTP that can be read; its status is aiohttp's own
+            raise UnreadableAnswer(self._hidden(error.message.encode()).decode()) from None
         if self.heard is not None:
             self.heard(answer.headers)
-        return Response(answer.status, answer.headers, content, answer.content_type)
+        return Response(answer.status, answer.headers, self._hidden(content), answer.content_type)
+
+    def _hidden(self, content: bytes) -> bytes:
+        for secret in self._secrets:
+            if secret in content:
+                content = without(content, secret)
+        return content
 
     def _open(self) -> aiohttp.ClientSession:
         proxy, proxy_auth = _proxy_for(self._url)
@@ -104,6 +121,17 @@ class Wire:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """The whole body. Not by `content.read()`, which takes as much as comes, and unpacks all of it at one go."""
+    blocks, size = [], 0
+    while block := await content.readany():
+        size += len(block)
+        if size > MOST_BYTES:
+            raise too_long()
+        blocks.append(block)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 def _proxy_for(url: URL) -> tuple[Any, Any]:

@@ -22,7 +22,16 @@
 | html            | 200 with an HTML page: a proxy spoke, the model never saw the call     | no     |           |
 | errbody         | 200 with {"error": ...}, as OpenRouter does                            | no     |           |
 | redirect        | 307 to `redirect_to`                                                   | no     |           |
+| echo            | 401 invalid_api_key that quotes the key                                | no     |           |
+| echo-400        | 400 whose message quotes the key                                       | no     |           |
+| echo-html       | 200 with an HTML page that quotes the key                              | no     |           |
 | gzipbomb        | 200, Content-Encoding gzip, `gzipbomb_bytes` when unpacked             | no     |           |
+| deflatebomb     | the same under deflate                                                 | no     |           |
+| zstdbomb        | the same under zstd                                                    | no     |           |
+| nested          | 200 with JSON arrays, 100,000 inside each other                        | no     |           |
+| endless         | 200 with a chunked body that never ends                                | no     |           |
+| endless-head    | 200 with ever more header fields                                       | no     |           |
+| endless-hints   | 103 again and again, and no answer                                     | no     |           |
 | reset           | RST before any reply                                                   | no     |           |
 | down            | RST as soon as the request's head is there: an outage                  | no     |           |
 | hang            | nothing until the client goes away                                     | no     |           |
@@ -30,6 +39,9 @@
 | drip            | the body, one byte each `drip_interval_s`                              | yes    | at its end |
 | cut             | half of the body, then the connection closes                           | yes    | no        |
 | badlength       | the whole body under a Content-Length that is 10 too long, then a close | yes   | no        |
+| shortlength     | the whole body under a Content-Length that is 10 too short             | yes    | no        |
+| badgzip         | the plain body under Content-Encoding gzip                             | yes    | no        |
+| hints           | a hundred times 103, then the answer                                   | yes    | yes       |
 | badjson         | 200 with the first half of the JSON, well framed                       | yes    | no        |
 | filter          | finish_reason content_filter, no content                               | yes    | yes       |
 | refusal         | message.refusal instead of content                                     | yes    | yes       |
@@ -62,8 +74,13 @@ THROTTLES: Final[dict[str, RetryAfterForm]] = {f"429-{form}": form for form in g
 FAULTS: Final[dict[str, Stage]] = {
     **dict.fromkeys(("500", "503", "503-slow-down", "529", "429", "quota", "auth", "forbidden", "notfound"), "refuse"),
     **dict.fromkeys(THROTTLES, "refuse"),
-    **dict.fromkeys(("context", "html", "errbody", "redirect", "gzipbomb", "reset", "down"), "refuse"),
-    **dict.fromkeys(("hang", "hang-billed", "drip", "cut", "badlength", "badjson"), "wire"),
+    **dict.fromkeys(
+        ("context", "html", "errbody", "redirect", "echo", "echo-400", "echo-html", "reset", "down"), "refuse"
+    ),
+    **dict.fromkeys(("gzipbomb", "deflatebomb", "zstdbomb", "nested"), "refuse"),
+    **dict.fromkeys(("endless", "endless-head", "endless-hints"), "refuse"),
+    **dict.fromkeys(("hang", "hang-billed", "drip", "cut", "badlength", "shortlength"), "wire"),
+    **dict.fromkeys(("badjson", "badgzip", "hints"), "wire"),
     **dict.fromkeys(("filter", "refusal", "length", "empty", "surrogate", "nul", "big", "brokenschema"), "content"),
 }
 

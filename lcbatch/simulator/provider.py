@@ -106,7 +106,7 @@ class Provider:
         settings = self.settings
         number = self.stats.arrived(now)
         if settings.require_key is not None and authorization != f"Bearer {settings.require_key}":
-            return self._refuse("auth", now, {})
+            return self._refuse("auth", now, {}, authorization)
         try:
             work = self._work(kind, body)
         except InvalidRequestError as exc:
@@ -116,7 +116,7 @@ class Provider:
         if fault is not None:
             self.stats.faults[fault] += 1
             if FAULTS[fault] == "refuse":
-                return self._refuse(fault, now, body)
+                return self._refuse(fault, now, body, authorization)
             work.fault = fault
         refusal = self._limits(work, now)
         if refusal is not None:
@@ -246,9 +246,10 @@ class Provider:
         self.stats.rejected[exceeded.what] += 1
         return self._refusals.rate(exceeded, str(work.body["model"]), self._headers(now), now + self._wall_offset_s)
 
-    def _refuse(self, fault: str, now: float, body: Mapping[str, Any]) -> Reply:
+    def _refuse(self, fault: str, now: float, body: Mapping[str, Any], authorization: str = "") -> Reply:
         self.stats.rejected[fault] += 1
-        return self._refusals.fault(fault, str(body.get("model")), self._headers(now), now + self._wall_offset_s)
+        headers, wall_s = self._headers(now), now + self._wall_offset_s
+        return self._refusals.fault(fault, str(body.get("model")), headers, wall_s, authorization)
 
     def _headers(self, now: float) -> bytes:
         settings = self.settings

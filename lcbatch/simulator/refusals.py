@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
+from lcbatch.simulator import hostile
 from lcbatch.simulator.choices import RetryAfterForm
 from lcbatch.simulator.faults import THROTTLES
 from lcbatch.simulator.limits import Exceeded, retry_after
-from lcbatch.simulator.replies import ApiError, Reply, error_reply, gzip_bomb, head, html_reply, json_reply
+from lcbatch.simulator.replies import ApiError, Reply, error_reply, head, html_reply, json_reply
 from lcbatch.simulator.settings import Settings
 
 # What a Retry-After says when nothing is being counted that would tell.
@@ -23,7 +25,7 @@ class Refusals:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._bomb: Reply | None = None
+        self._bombs: dict[str, Reply] = {}
 
     def rate(self, exceeded: Exceeded, model: str, headers: bytes, wall_s: float) -> Reply:
         """429 for a full bucket; without Retry-After for a request that no wait would let through."""
@@ -52,8 +54,10 @@ class Refusals:
         )
         return error_reply(400, ApiError(message, code="context_length_exceeded", param="messages"), headers)
 
-    def fault(self, name: str, model: str, headers: bytes, wall_s: float) -> Reply:
+    def fault(self, name: str, model: str, headers: bytes, wall_s: float, authorization: str) -> Reply:
         """The refusal of this name; see the table in faults.py."""
+        if name in _ECHOES:
+            return _echo(name, authorization, headers)
         form = THROTTLES.get(name)
         if form is None and name not in _ERRORS:
             return self._no_error(name, headers)
@@ -72,14 +76,15 @@ class Refusals:
             case "redirect":
                 location = b"location: %s\r\n" % self._settings.redirect_to.encode()
                 return Reply(head(307, 0, location + headers))
-            case "gzipbomb":
+            case "gzipbomb" | "deflatebomb" | "zstdbomb":
                 # The checksum of a gigabyte takes a good part of a second; do it once.
-                self._bomb = self._bomb or gzip_bomb(self._settings.gzipbomb_bytes, b"")
-                return self._bomb
+                if name not in self._bombs:
+                    self._bombs[name] = _BOMBS[name](self._settings.gzipbomb_bytes)
+                return self._bombs[name]
             case "context":
                 return self.context(self._settings.context_tokens + 1, headers)
             case _:
-                return Reply(b"", ending="reset")
+                return _HOSTILE[name]() if name in _HOSTILE else Reply(b"", ending="reset")
 
     def _retry_after(self, wait_s: float, wall_s: float, form: RetryAfterForm | None = None) -> bytes:
         settings = self._settings
@@ -87,6 +92,29 @@ class Refusals:
         return retry_after(form or settings.retry_after, asked_s, wall_s)
 
 
+def _echo(name: str, authorization: str, headers: bytes) -> Reply:
+    """A refusal by somebody who quotes what was sent."""
+    said = f"Not a valid key here: {authorization}."
+    if name == "echo-html":
+        return html_reply(headers, said)
+    if name == "echo-400":
+        return error_reply(400, ApiError(said), headers)
+    return error_reply(401, ApiError(said, code="invalid_api_key"), headers)
+
+
+_ECHOES: Final = {"echo", "echo-400", "echo-html"}
+_BOMBS: Final[dict[str, Callable[[int], Reply]]] = {
+    "gzipbomb": hostile.gzip_bomb,
+    "deflatebomb": hostile.deflate_bomb,
+    "zstdbomb": hostile.zstd_bomb,
+}
+_NESTED_LEVELS: Final = 100_000
+_HOSTILE: Final[dict[str, Callable[[], Reply]]] = {
+    "nested": lambda: hostile.nested(_NESTED_LEVELS),
+    "endless": hostile.endless_body,
+    "endless-head": hostile.endless_head,
+    "endless-hints": hostile.endless_hints,
+}
 _WITH_RETRY_AFTER: Final = {"503-slow-down", "529", "429"}
 _ERRORS: Final = {
     "500": (500, ApiError("The server had an error while processing your request. Sorry about that!", "server_error")),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, Literal, NamedTuple
@@ -33,8 +31,11 @@ _REASONS: Final = {
 }
 _FINGERPRINT: Final = "fp_lcbatch"
 _HTML: Final = (
-    b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
+    b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body>"
+    b"<h1>502 Bad Gateway</h1>%s</body></html>\n"
 )
+HINT: Final = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n"
+_HINTS_BEFORE: Final = 100
 
 
 class Reply(NamedTuple):
@@ -220,33 +221,25 @@ def billed_reply(number: int, headers: bytes, body: bytes, *, fault: str | None,
     declared, sent = len(body), body
     if fault == "badlength":
         declared += 10
+    elif fault == "shortlength":
+        declared -= 10
     elif fault == "cut":
         sent = body[: declared // 2]
     elif fault == "badjson":
         sent = body[: declared // 2]
         declared = len(sent)
+    elif fault == "badgzip":
+        headers += b"content-encoding: gzip\r\n"
     opening = head(200, declared, headers)
     if fault == "drip":
         return Reply(opening, number, pieces=(body[at : at + 1] for at in range(len(body))), interval_s=drip_s)
     ending: Ending = "close" if fault in {"cut", "badlength"} else "keep"
+    if fault == "hints":
+        return Reply(HINT * _HINTS_BEFORE + opening + sent, number)
     return Reply(opening + sent, number, whole=fault is None, ending=ending)
 
 
-def html_reply(headers: bytes) -> Reply:
+def html_reply(headers: bytes, said: str = "") -> Reply:
     """A proxy's page under status 200."""
-    return Reply(head(200, len(_HTML), headers, "text/html") + _HTML)
-
-
-def gzip_bomb(unpacked_bytes: int, headers: bytes) -> Reply:
-    """A small body that unpacks to that many zero bytes, rounded up to megabytes, made without ever holding them."""
-    piece = bytes(1_000_000)
-    count = -(-unpacked_bytes // len(piece))
-    packer = zlib.compressobj(9, wbits=-15)
-    # A full flush forgets what came before, so every piece packs to the same bytes and one is enough.
-    block = packer.compress(piece) + packer.flush(zlib.Z_FULL_FLUSH)
-    checksum = 0
-    for _ in range(count):
-        checksum = zlib.crc32(piece, checksum)
-    trailer = struct.pack("<II", checksum, count * len(piece) & 0xFFFFFFFF)
-    body = b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + block * count + b"\x03\0" + trailer
-    return Reply(head(200, len(body), b"content-encoding: gzip\r\n" + headers) + body)
+    body = _HTML % said.encode("utf-8", "replace")
+    return Reply(head(200, len(body), headers, "text/html") + body)

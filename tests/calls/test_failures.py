@@ -538,7 +538,7 @@ _CUT = "peer closed connection without sending complete message body (incomplete
             Kind.CONNECTION,
             False,
         ),
-        (connection_error(ssl.SSLCertVerificationError("certificate verify failed")), Kind.INVALID_REQUEST, False),
+        (connection_error(ssl.SSLCertVerificationError("certificate verify failed")), Kind.NOT_FOUND, False),
         (connection_error(RemoteProtocolError(_CUT)), Kind.TRUNCATED, True),
         (connection_error(ReadError(), ConnectionResetError(104, "reset")), Kind.TRUNCATED, True),
         (caused(openai.APITimeoutError(None), ReadTimeout()), Kind.TIMEOUT, True),  # type: ignore[arg-type]
@@ -578,8 +578,11 @@ def test_the_sdk_s_own_chain_of_causes_is_seen_through(raised: Exception, kind: 
     assert failure_of(caught.value).kind is kind
 
 
-def test_a_certificate_that_nobody_trusts_is_said_with_its_remedy() -> None:
-    assert "SSL_CERT_FILE" in failure_of(connection_error(ssl.SSLCertVerificationError("no"))).message
+def test_a_certificate_that_nobody_trusts_is_told_by_its_type_and_by_its_text() -> None:
+    said = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired"
+    for cause in (ssl.SSLCertVerificationError("no"), OSError(said)):
+        assert failure_of(connection_error(cause)).untrusted, cause
+    assert not failure_of(connection_error(OSError("no"))).untrusted
 
 
 def test_a_verdict_stays_the_same_verdict() -> None:

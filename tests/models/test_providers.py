@@ -15,6 +15,7 @@ from lcbatch.job import ModelOptions
 from lcbatch.models import LoadedModel, load_model
 from lcbatch.models.openai import FastChatOpenAI
 from lcbatch.models.prices import price_of
+from lcbatch.models.providers import address_of
 from lcbatch.records import Usage
 
 KEY = "sk-canary-123"
@@ -126,6 +127,22 @@ def test_the_address_may_stand_in_the_environment() -> None:
     both = load(env={"OPENAI_BASE_URL": "https://elsewhere.test/v1"}, base_url=HERE)
     assert chat_of(both).openai_api_base == HERE
     assert not load(env={"OPENAI_BASE_URL": "", "OPENAI_API_KEY": KEY}).local, "empty is as good as not set"
+
+
+@pytest.mark.parametrize("sign", ["\n", "\u2026", "\x00"])
+def test_a_key_that_no_request_can_carry_is_refused_and_not_quoted(sign: str) -> None:
+    error = refusal(env={"OPENAI_API_KEY": KEY + sign})
+    assert "OPENAI_API_KEY" in error.message
+    assert KEY not in error.message + error.hint
+
+
+def test_an_address_that_langchain_finds_by_itself_is_judged_too() -> None:
+    env = {"AZURE_OPENAI_API_KEY": KEY, "AZURE_OPENAI_ENDPOINT": "http://10.0.0.5", "OPENAI_API_VERSION": "1"}
+    with pytest.raises(ConfigError, match=r"a key would travel unencrypted to 10\.0\.0\.5"):
+        address_of(ModelOptions(model="azure_openai:m"), env)
+    assert address_of(ModelOptions(model="azure_openai:m", insecure_http=True), env).base_url is None
+    safe = {**env, "AZURE_OPENAI_ENDPOINT": "https://x.test"}
+    assert address_of(ModelOptions(model="azure_openai:m"), safe).base_url is None
 
 
 @pytest.mark.parametrize(
