@@ -292,7 +292,7 @@ def _by_type(causes: list[BaseException], message: str) -> Failure:
         or "MemoryError" in names
     ):
         return Failure(Kind.LOCAL, message)
-    if any(isinstance(error, ssl.SSLCertVerificationError) or _UNTRUSTED in str(error) for error in causes):
+    if any(isinstance(error, ssl.SSLCertVerificationError) or _UNTRUSTED in _words(error) for error in causes):
         return Failure(Kind.NOT_FOUND, message, untrusted=True)
     if names & _UNSENT_TYPES or any(isinstance(error, ConnectionRefusedError | socket.gaierror) for error in causes):
         return Failure(Kind.CONNECTION, message)

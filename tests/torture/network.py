@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.support import MODEL, Shop, command, environment
+from tests.torture.memory import high_water_mb
 
 KEY = "sk-canary-4f1d7c2a9b8e6053"
 """Looked for wherever a run could leave it."""
@@ -55,26 +55,13 @@ def measured(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = 
             while process.poll() is None and time.monotonic() < deadline_s:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK_S)
-                most_mb = max(most_mb, _peak_mb(process.pid))
+                most_mb = max(most_mb, high_water_mb(process.pid))
         finally:
             process.kill()
             process.wait()
         at_s = time.monotonic()
     printed, told = ((cwd / name).read_text(errors="replace") for name in (".out", ".said"))
     return Ended(process.returncode, printed, told, at_s, most_mb)
-
-
-def _peak_mb(pid: int) -> float:
-    """The most that it held so far; 0 where it has ended, and where there is no /proc.
-
-    Not what wait4 tells: that begins with what the process held that started it.
-    """
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found[1]) / 1024 if found else 0.0
 
 
 def way(name: str, shop: Shop, base_url: str | None = None) -> list[str]:

@@ -50,7 +50,7 @@ class Weather:
         return cls(seed, rows, dice.choice([1, 4, 16]), tuple(kills), settings)
 
 
-@pytest.mark.parametrize("seed", range(cases(1, 100)))
+@pytest.mark.parametrize("seed", range(5, cases(6, 105)))
 def test_each_row_is_paid_once_but_for_what_a_fault_or_a_death_took(tmp_path: Path, seed: int) -> None:
     weather = Weather.of(seed)
     rows = [{"n": number, "text": f"row {number}"} for number in range(weather.rows)]
@@ -70,9 +70,9 @@ def test_each_row_is_paid_once_but_for_what_a_fault_or_a_death_took(tmp_path: Pa
     spoiled = sum(entry["fault"] is not None for entry in ledger)
     assert 0 <= extra - spoiled <= deaths * weather.in_flight, f"{weather}: {extra} calls more than rows"
     note(
-        f"weather {seed}: {weather.rows} rows, {deaths} kills, {', '.join(weather.settings['schedule'])}",
-        f"each row billed once, but for faults after billing and at most {deaths * weather.in_flight} in flight",
-        f"{extra} billed again, {spoiled} of them spoiled by a fault",
+        "bursts of 429, 500s, outages, cut and slow answers at the provider, by chance, and kill -9 into them",
+        "each row billed once, but for faults after billing and what was in flight at each death",
+        f"{weather.rows} rows, {deaths} kills, {extra} billed again, {spoiled} of them spoiled by a fault",
     )
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +14,11 @@ import pytest
 from lcbatch.simulator.answers import request_digest
 from lcbatch.simulator.process import SimulatorProcess
 from tests.e2e.support import MODEL, command, environment
+from tests.torture.memory import high_water_mb
 from tests.torture.scale import WHOLE, cases, note
 
 _IN_FLIGHT = 64
 _MOST_MB = 200
-_MB = 1024 if sys.platform == "linux" else 1024**2
-"""What ru_maxrss counts in, for a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +57,15 @@ class Pile:
             env=environment(self.folder),
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        if kill_when is not None:
-            while not kill_when(self.provider.stats()["requests"]):
-                assert started.poll() is None, "it ended before it could be killed"
-                time.sleep(0.05)  # so that the looking is not what the provider does
-            started.kill()
-        _, status, used = os.wait4(started.pid, 0)
-        started.returncode = os.waitstatus_to_exitcode(status)
-        return Ended(started.returncode, used.ru_maxrss / _MB)
+        peak_mb, killed = 0.0, False
+        while started.poll() is None:
+            peak_mb = max(peak_mb, high_water_mb(started.pid))
+            if kill_when is not None and kill_when(self.provider.stats()["requests"]):
+                started.kill()
+                killed = True
+            time.sleep(0.05)  # so that the looking is not what the provider does
+        assert killed or kill_when is None, "it ended before it could be killed"
+        return Ended(started.returncode, peak_mb)
 
     def check_output(self) -> None:
         """Each row once, with its own answer; in the input's order where that was asked for."""

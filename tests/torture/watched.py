@@ -8,12 +8,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from tests.e2e.support import command, environment
+from tests.torture.memory import high_water_mb
 
 _LOOK_S = 0.02
 _MIB = 1024 * 1024
@@ -51,7 +51,7 @@ def watched(
         )
         peak_mib = 0.0
         while True:
-            peak_mib = max(peak_mib, _high_water_mib(process.pid))
+            peak_mib = max(peak_mib, high_water_mb(process.pid))
             ended, status, used = os.wait4(process.pid, os.WNOHANG)
             if ended:
                 break
@@ -66,12 +66,3 @@ def watched(
         said.seek(0)
         text = said.read().decode(errors="replace")
     return Ended(process.returncode, text, time.monotonic() - began_s, peak_mib, used.ru_maxrss * 1024 / _MIB)
-
-
-def _high_water_mib(pid: int) -> float:
-    """The most memory that a process has held so far; 0 where it is gone."""
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / _MIB
-    return 0.0
