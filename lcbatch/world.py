@@ -61,7 +61,6 @@ def _quiet_gc(in_flight: int) -> None:
     LangChain and the SDK leave some 400,000 objects; walking them took a tenth of a row's time. Nor need it look at the calls in
     flight, which all end by themselves: with 2,000 of them that took a fifth of the CPU.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(max(_YOUNG, _IN_FLIGHT * in_flight), 20, 20)
 

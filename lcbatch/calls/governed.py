@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random
 import sys
 import threading
 import weakref
@@ -21,7 +22,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -182,7 +183,8 @@ class _Governor:
         """With the id that LangChain gives to messages which have none."""
         message = await self.reply(asked)
         if message.id is None:
-            message.id = f"{LC_ID_PREFIX}-{uuid4()}-0"
+            # Not uuid4: asking the system for chance lets go of the interpreter, and costs more than the rest of the id.
+            message.id = f"{LC_ID_PREFIX}-{UUID(int=random.getrandbits(128), version=4)}-0"
         return message
 
     def passed(self, model: BaseLanguageModel[Any]) -> None:
