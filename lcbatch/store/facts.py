@@ -9,7 +9,7 @@ from lcbatch import jsontext
 from lcbatch.errors import Failure, Kind
 from lcbatch.records import Account, Json, Reply, Row
 from lcbatch.store import answers, standing
-from lcbatch.store.placing import restored_row
+from lcbatch.store.rows import restored_row
 
 
 @dataclass(frozen=True, slots=True)

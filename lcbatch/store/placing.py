@@ -13,14 +13,13 @@ import re
 import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from lcbatch import jsontext
-from lcbatch.errors import TRANSIENT, Failure, Kind
+from lcbatch.errors import TRANSIENT
 from lcbatch.ports import Keyed, Placed, State, sample_name
-from lcbatch.records import Document, Row
 from lcbatch.store import answers, sharing, standing
+from lcbatch.store.rows import item_columns, placed_row
 from lcbatch.store.standing import Columns
 
 _FOUND = """
@@ -222,7 +221,9 @@ class Placing:
             row = self._known(connection, keyed.content, before)
             if row is None:
                 self._last_row += 1
-                new.append((self._last_row, keyed.content, before, keyed.whole, *_columns(keyed), twin, keyed.sample))
+                new.append(
+                    (self._last_row, keyed.content, before, keyed.whole, *item_columns(keyed), twin, keyed.sample)
+                )
                 item = keyed.item
                 row = _Found(self._last_row, keyed.content, before, keyed.whole, item.id, item.place, twin)
             found.append((keyed, row, twin))
@@ -264,7 +265,7 @@ class Placing:
             return Placed(State.FAILED_BEFORE, None)
         if found.done == 0:
             standing.reopen(connection, found.row_id)
-        return Placed(State.PENDING, _row(keyed, found, ordinal))
+        return Placed(State.PENDING, placed_row(keyed, found.row_id, found.equal_before, ordinal))
 
     def _recall(self, connection: sqlite3.Connection, found: _Found) -> None:
         """Let the best answer stand that this chain accepts, if there is a better one than what stands.
@@ -352,7 +353,7 @@ def _update(connection: sqlite3.Connection, keyed: Keyed, found: _Found, twin: i
         standing.was_called(connection, found.row_id)
     connection.execute(
         "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = ?, twin = ? WHERE row_id = ?",
-        (keyed.whole, *_columns(keyed), twin, found.row_id),
+        (keyed.whole, *item_columns(keyed), twin, found.row_id),
     )
     if found.done is not None:
         _mark_edited(connection, done=bool(found.done))
@@ -375,47 +376,3 @@ def _mark_behind_kept(connection: sqlite3.Connection, generation: int) -> None:
         "AND EXISTS (SELECT 1 FROM standing WHERE row_id NOT IN (SELECT row_id FROM places WHERE generation = ?))"
     )
     connection.execute(query, (generation,))
-
-
-def _columns(keyed: Keyed) -> tuple[str | None, str, str | None, str | None, str]:
-    item = keyed.item
-    document = None if item.document is None else jsontext.dumps(astuple(item.document))
-    failure = None if item.failure is None else jsontext.dumps([item.failure.kind, item.failure.message])
-    return item.id, item.place, document, failure, jsontext.dumps(item.fields)
-
-
-def _row(keyed: Keyed, found: _Found, ordinal: int) -> Row:
-    item = keyed.item
-    return Row(
-        ordinal=ordinal,
-        key=row_key(found.content, found.equal_before),
-        id=item.id if item.id is not None else str(ordinal + 1),
-        fields=item.fields,
-        place=item.place,
-        ref=found.row_id,
-        document=item.document,
-        failure=item.failure,
-        sample=keyed.sample,
-    )
-
-
-def row_key(content: bytes, equal_before: int) -> bytes:
-    """The identity of a row: what it says, and how many equal ones came before it."""
-    return jsontext.digest(content, equal_before.to_bytes(8, "little"))
-
-
-def restored_row(columns: Sequence[Any]) -> Row:
-    """A row as it was placed, from (row_id, content, equal_before, sample, id, place, document, failure, fields, ordinal)."""
-    row_id, content, equal_before, sample, label, place, document, failure, fields, ordinal = columns
-    kind, message = jsontext.loads(failure) if failure is not None else (None, "")
-    return Row(
-        ordinal=ordinal,
-        key=row_key(content, equal_before),
-        id=label if label is not None else str(ordinal + 1),
-        fields=jsontext.loads(fields),
-        place=place,
-        ref=row_id,
-        document=Document(*jsontext.loads(document)) if document is not None else None,
-        failure=Failure(Kind(kind), message) if kind is not None else None,
-        sample=sample,
-    )

@@ -17,8 +17,9 @@ from lcbatch.store import answers, reading, sharing, standing
 from lcbatch.store.boot import boot_id
 from lcbatch.store.facts import Answered, Lineage, ProjectionState, Requeued, Spent, answered_of
 from lcbatch.store.past import PastReplies, layout_name
-from lcbatch.store.placing import Gone, Placing, restored_row
+from lcbatch.store.placing import Gone, Placing
 from lcbatch.store.reserve import Reserve
+from lcbatch.store.rows import restored_row
 from lcbatch.store.schema import connect
 from lcbatch.store.writer import Writer
 

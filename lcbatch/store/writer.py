@@ -11,6 +11,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import groupby
@@ -29,6 +30,9 @@ _GROUP = 1024
 
 _LOG_BYTES = 8 * 1024 * 1024
 """What SQLite's log may grow to before it is moved into the file."""
+
+_LOOK = 16
+"""Commits between two looks at it: a look costs as much as writing a row."""
 
 
 class _Mode(Enum):
@@ -66,6 +70,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._held = False
         self._losing = False
+        self._commits = 0
         self.failure: LcbatchError | None = None
         self.when_failed: Callable[[LcbatchError], None] = _nobody_hears
         self._thread = threading.Thread(target=self._serve, name="lcbatch-store", daemon=True)
@@ -185,8 +190,12 @@ class Writer:
 
     def _shorten_log(self) -> None:
         """Move a long log into the file. SQLite would do it by itself, but keep a failed sync to itself and go on."""
-        if self._log.exists() and self._log.stat().st_size > _LOG_BYTES:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._commits += 1
+        if self._commits % _LOOK:
+            return
+        with suppress(FileNotFoundError):
+            if self._log.stat().st_size > _LOG_BYTES:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def _resolve(group: Sequence[_Job], failure: Exception | None) -> None:

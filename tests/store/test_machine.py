@@ -20,7 +20,7 @@ from lcbatch.ports import Keyed, Order, Placed, Sink, View
 from lcbatch.records import Done, Failed, Json, Outcome, Row
 from lcbatch.sinks import Projector
 from lcbatch.store.opened import open_store
-from lcbatch.store.placing import row_key
+from lcbatch.store.rows import row_key
 from lcbatch.store.run_store import RunStore
 
 from .model import KINDS, Item, Key, Model, keys_of, line_of

@@ -1,0 +1,58 @@
+"""A row as the store has it in its columns, and as it travels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any
+
+from lcbatch import jsontext
+from lcbatch.errors import Failure, Kind
+from lcbatch.ports import Keyed
+from lcbatch.records import Document, Row
+
+
+def item_columns(keyed: Keyed) -> tuple[str | None, str, str | None, str | None, str]:
+    """(id, place, document, failure, fields) of an item, as `rows` has them."""
+    item = keyed.item
+    document = None if item.document is None else jsontext.dumps(astuple(item.document))
+    failure = None if item.failure is None else jsontext.dumps([item.failure.kind, item.failure.message])
+    return item.id, item.place, document, failure, jsontext.dumps(item.fields)
+
+
+def placed_row(keyed: Keyed, ref: int, equal_before: int, ordinal: int) -> Row:
+    """The row of an item."""
+    item = keyed.item
+    return Row(
+        ordinal=ordinal,
+        key=row_key(keyed.content, equal_before),
+        id=item.id if item.id is not None else str(ordinal + 1),
+        fields=item.fields,
+        place=item.place,
+        ref=ref,
+        document=item.document,
+        failure=item.failure,
+        sample=keyed.sample,
+    )
+
+
+def row_key(content: bytes, equal_before: int) -> bytes:
+    """The identity of a row: what it says, and how many equal ones came before it."""
+    return jsontext.digest(content, equal_before.to_bytes(8, "little"))
+
+
+def restored_row(columns: Sequence[Any]) -> Row:
+    """A row as it was placed, from (row_id, content, equal_before, sample, id, place, document, failure, fields, ordinal)."""
+    row_id, content, equal_before, sample, label, place, document, failure, fields, ordinal = columns
+    kind, message = jsontext.loads(failure) if failure is not None else (None, "")
+    return Row(
+        ordinal=ordinal,
+        key=row_key(content, equal_before),
+        id=label if label is not None else str(ordinal + 1),
+        fields=jsontext.loads(fields),
+        place=place,
+        ref=row_id,
+        document=Document(*jsontext.loads(document)) if document is not None else None,
+        failure=Failure(Kind(kind), message) if kind is not None else None,
+        sample=sample,
+    )
