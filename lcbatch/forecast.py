@@ -16,6 +16,7 @@ from typing import Any
 
 from lcbatch.bounds import Window, bounds_of
 from lcbatch.calls.budget import longest_of
+from lcbatch.calls.waiting import unhurried
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.estimate import Basis
 from lcbatch.events import CallEnded, CallStarted, Event, Gate, RowsFinished, RunStarted
@@ -188,9 +189,9 @@ async def _play(scene: Scene, count: int) -> _Stage:
         clock=clock,
         emit=stage.emit,
         window=window,
-        wait=_wait,
+        wait=unhurried,
         within=asyncio.timeout,
-        batching=batching_of(job, _wait, window),
+        batching=batching_of(job, unhurried, window),
         hopeful=True,
     )
     chance = random.Random(_SEED)  # noqa: S311 - the same forecast each time, no secret
@@ -226,10 +227,6 @@ def _ever_longer(clock: Clock) -> Callable[[float], Awaitable[None]]:
         await asyncio.sleep(max(seconds, _SAMPLES * clock()))
 
     return sleep
-
-
-async def _wait(awaitable: Awaitable[Any]) -> None:
-    await awaitable
 
 
 async def _read_before(document: Document) -> str:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
 
 from lcbatch import jsontext
 from lcbatch.calls.keeping import Keeping, keeping
+from lcbatch.calls.waiting import unhurried
 from lcbatch.ports import Call, Layer, Replies, Wait
 from lcbatch.records import Json, Reply, Request, RowScope, current_row
 
 
-async def _wait(awaitable: Awaitable[Any]) -> None:
-    await awaitable
-
-
-def stored(replies: Replies, *, wait: Wait = _wait) -> Layer:
+def stored(replies: Replies, *, wait: Wait = unhurried) -> Layer:
     """A layer over `replies`. A reply is on its way to disk before anybody can parse it.
 
     The key of a call is the hash of (row, chain, request, how many equal requests this row made before), so that a crash in

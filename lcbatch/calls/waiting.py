@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from lcbatch.events import Gate
 
 _ORDER = (Gate.BUDGET, Gate.OUTAGE, Gate.PAUSE, Gate.TPM, Gate.RPM, Gate.CONCURRENCY, Gate.PROVIDER, Gate.RETRY)
 """Of gates at which calls stand at the same time the innermost binds: whoever waits further out waits for it, too."""
+
+
+async def unhurried(awaitable: Awaitable[Any]) -> None:
+    """ports.Wait that nobody cuts off."""
+    await awaitable
 
 
 class Waiting:

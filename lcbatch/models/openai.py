@@ -27,9 +27,9 @@ from openai.types.chat import ChatCompletion
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 
 from lcbatch.messages import answer_of, message_of, recast
-from lcbatch.models.bounds import read_within_bounds
 from lcbatch.models.outline import CHAT, Outline
 from lcbatch.models.plain import Frame, plain_choice, usage_of
+from lcbatch.models.received import read_within_bounds
 from lcbatch.models.wire import FAULTS, Heard, Wire
 from lcbatch.records import Answer, Usage
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lcbatch.messages import shallow_copy
-from lcbatch.models.bounds import read_within_bounds
+from lcbatch.models.received import read_within_bounds
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from lcbatch import jsontext
-from lcbatch.models.bounds import MOST_BYTES, UnreadableAnswer, secrets_of, too_long, without
+from lcbatch.models.received import MOST_BYTES, UnreadableAnswer, secrets_of, too_long, without
 
 _CONNECT_TIMEOUT_S = 30.0
 _KEEPALIVE_S = 60.0
@@ -93,16 +93,10 @@ class Wire:
         except aiohttp.ClientHttpProxyError:
             raise
         except aiohttp.ClientResponseError as error:  # no HTTP that can be read; its status is aiohttp's own
-            raise UnreadableAnswer(self._hidden(error.message.encode()).decode()) from None
+            raise UnreadableAnswer(without(error.message.encode(), self._secrets).decode()) from None
         if self.heard is not None:
             self.heard(answer.headers)
-        return Response(answer.status, answer.headers, self._hidden(content), answer.content_type)
-
-    def _hidden(self, content: bytes) -> bytes:
-        for secret in self._secrets:
-            if secret in content:
-                content = without(content, secret)
-        return content
+        return Response(answer.status, answer.headers, without(content, self._secrets), answer.content_type)
 
     def _open(self) -> aiohttp.ClientSession:
         proxy, proxy_auth = _proxy_for(self._url)

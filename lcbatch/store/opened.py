@@ -11,13 +11,10 @@ from lcbatch.errors import CannotCreateOutput
 from lcbatch.store import answers, sharing, standing
 from lcbatch.store.reserve import Reserve, rescued
 from lcbatch.store.run_store import RunStore
-from lcbatch.store.schema import connect, verdict
+from lcbatch.store.schema import code_of, connect, verdict
 
 _DISK_FAILED = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 """The place is right and the disk is not: another run on it goes on once that is mended."""
-
-_PRIMARY = 0xFF
-"""The bits of SQLite's extended codes that name the error; the others say where it was met."""
 
 
 @asynccontextmanager
@@ -41,7 +38,7 @@ def _opened(path: Path) -> RunStore:
             path.touch(mode=0o600)
         connection = connect(path)
     except (OSError, sqlite3.OperationalError) as error:
-        if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & _PRIMARY in _DISK_FAILED:
+        if code_of(error) in _DISK_FAILED:
             raise verdict(path, error) from error
         raise CannotCreateOutput(
             f"cannot create the run store {path}: {error}", hint="choose another place with -o or --store"

@@ -211,10 +211,15 @@ _PRIMARY = 0xFF
 """The bits of SQLite's extended codes that name the error."""
 
 
+def code_of(error: Exception) -> int:
+    """SQLite's own code for an error, without what says where it was met; 0 for an error of anybody else."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+
+
 def verdict(path: Path, error: Exception) -> LcbatchError:
     """What an error means that came out of the store: it is damaged, or it cannot be written."""
     broken = type(error) is sqlite3.DatabaseError or isinstance(error, json.JSONDecodeError)
-    if broken or _NO_TEXT in str(error) or getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _NOT_OURS:
+    if broken or _NO_TEXT in str(error) or code_of(error) in _NOT_OURS:
         return damaged(path, error)
     if isinstance(error, (sqlite3.Error, OSError)):
         hint = "make room or mend the disk, then run the same command again: it continues"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 from lcbatch.calls.breaker import BreakerPolicy
 from lcbatch.calls.concurrency import ConcurrencyPolicy
 from lcbatch.calls.provider import Endpoint, Provider
 from lcbatch.calls.rate import RateLimits
-from lcbatch.calls.waiting import Waiting
+from lcbatch.calls.waiting import Waiting, unhurried
 from lcbatch.ports import Call, Emit
 from lcbatch.records import Reply, Row
 from lcbatch.testing import MemoryReplies
@@ -24,11 +23,6 @@ class LateReplies(MemoryReplies):
 
     async def all_kept(self) -> None:
         await asyncio.sleep(60.0)
-
-
-async def wait(awaitable: Awaitable[Any]) -> None:
-    """ports.Wait that nobody cuts off."""
-    await awaitable
 
 
 def provider_of(  # noqa: PLR0913 - whatever a test wants to vary
@@ -59,7 +53,7 @@ def provider_of(  # noqa: PLR0913 - whatever a test wants to vary
         clock=asyncio.get_running_loop().time,
         emit=emit,
         resize=resize,
-        wait=wait,
+        wait=unhurried,
         hands_on=hands_on,
     )
     if waiting is not None:

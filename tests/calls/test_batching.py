@@ -11,6 +11,7 @@ import pytest
 from lcbatch.calls.batching import Batching, BatchLimits
 from lcbatch.calls.concurrency import ConcurrencyPolicy
 from lcbatch.calls.stored import stored
+from lcbatch.calls.waiting import unhurried
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.execute.shutdown import Patience
 from lcbatch.execute.virtual_time import run_virtual
@@ -18,7 +19,7 @@ from lcbatch.ports import Call, Wait
 from lcbatch.records import Reply, Request, RowScope, Usage, current_row
 from lcbatch.testing import MemoryReplies, make_row
 
-from .support import LateReplies, provider_of, wait
+from .support import LateReplies, provider_of
 
 _LATENCY_S = 10.0
 
@@ -52,7 +53,7 @@ class Provider:
         return [len(batch) for batch in self.batches]
 
 
-def batching(*, wait: Wait = wait, slots: int = 100, **limits: Any) -> Batching:
+def batching(*, wait: Wait = unhurried, slots: int = 100, **limits: Any) -> Batching:
     known = BatchLimits(**{"calls": 4, "tokens": 1000.0, "delay_s": 1.0, **limits})
     return Batching(known, weigh=lambda request: float(len(request.messages[0])), wait=wait, slots=lambda: slots)
 

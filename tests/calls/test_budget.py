@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcbatch.calls.budget import Budget, BudgetPolicy, BudgetSpent, Spend, WorstCase, budget
-from lcbatch.calls.waiting import Waiting
+from lcbatch.calls.waiting import Waiting, unhurried
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import Gate
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.records import Reply, Request, Usage
-from tests.calls.support import provider_of, wait
+from tests.calls.support import provider_of
 
 _PER_TOKEN = 1e-5
 
@@ -57,7 +57,7 @@ def test_at_concurrency_500_the_cap_is_used_and_never_passed(broken: float, cap:
         most_tokens = 25 * one.tokens if cap == "tokens" else None
         policy = BudgetPolicy(most_usd, most_tokens, spent=Spend(3 * one.usd, 3 * one.tokens))
         provider, waiting = _Provider(broken), Waiting()
-        call = budget(Budget(policy, wait=wait, waiting=waiting), worst.of)(provider)
+        call = budget(Budget(policy, wait=unhurried, waiting=waiting), worst.of)(provider)
         outcomes = await asyncio.gather(*(call(_request()) for _ in range(500)), return_exceptions=True)
         stopped = [outcome for outcome in outcomes if isinstance(outcome, BudgetSpent)]
         assert stopped
@@ -80,7 +80,7 @@ def test_calls_wait_while_others_may_leave_something() -> None:
         worst = WorstCase(_price, "m", 100)
         policy = BudgetPolicy(most_usd=1.5 * worst.of(_request()).usd)
         waiting = Waiting()
-        call = budget(Budget(policy, wait=wait, waiting=waiting), worst.of)(_Provider())
+        call = budget(Budget(policy, wait=unhurried, waiting=waiting), worst.of)(_Provider())
         both = [asyncio.ensure_future(call(_request())) for _ in range(2)]
         await asyncio.sleep(0)
         assert waiting.binding() is Gate.BUDGET
@@ -95,7 +95,7 @@ def test_a_call_that_gives_up_waiting_and_one_that_is_cut_off() -> None:
         worst = WorstCase(_price, "m", 100)
         one = worst.of(_request())
         policy = BudgetPolicy(most_usd=1.5 * one.usd)
-        call = budget(Budget(policy, wait=wait, waiting=Waiting()), worst.of)(_Provider())
+        call = budget(Budget(policy, wait=unhurried, waiting=Waiting()), worst.of)(_Provider())
         first, second = (asyncio.ensure_future(call(_request())) for _ in range(2))
         await asyncio.sleep(0.01)
         second.cancel()
@@ -145,7 +145,9 @@ def test_inside_a_provider_the_end_of_the_budget_is_no_outage() -> None:
     async def main() -> None:
         policy = BudgetPolicy(most_usd=1e-9)
         inner = _Provider()
-        call = provider_of(budget(Budget(policy, wait=wait, waiting=Waiting()), WorstCase(_price, "m", 9).of)(inner))
+        call = provider_of(
+            budget(Budget(policy, wait=unhurried, waiting=Waiting()), WorstCase(_price, "m", 9).of)(inner)
+        )
         with pytest.raises(CallFailed) as caught:
             await call(_request())
         assert caught.value.failure.budget

@@ -13,13 +13,13 @@ from lcbatch.calls.fallback import fallback
 from lcbatch.calls.provider import Endpoint, Provider
 from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.retry import RetryPolicy, retry
-from lcbatch.calls.waiting import Waiting
+from lcbatch.calls.waiting import Waiting, unhurried
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import Event, Gate, Notice
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.ports import Call
 from lcbatch.records import Reply, Request
-from tests.calls.support import provider_of, wait
+from tests.calls.support import provider_of
 
 _LATENCY_S = 1.0
 
@@ -219,7 +219,7 @@ def test_what_calls_wait_for_is_known() -> None:
             BreakerPolicy(hopeful=True),
             RateLimits(rpm=None, tpm=None),
         )
-        call = Provider([endpoint], most=2, clock=loop.time, emit=lambda _: None, resize=lambda _: None, wait=wait)
+        call = Provider([endpoint], most=2, clock=loop.time, emit=lambda _: None, resize=lambda _: None, wait=unhurried)
         waiting.watch(call.held_up_by)
         assert waiting.binding() is None
         rows = asyncio.ensure_future(_all(_patient(call), 40, 4))

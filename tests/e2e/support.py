@@ -77,6 +77,11 @@ class Shop:
         with Path(os.devnull).open("w") as silent:
             return replace(library_world(), env=environment(self.folder), stderr=silent)
 
+    def words(self, *inputs: str) -> list[str]:
+        """The command line of such a run, into out.jsonl and without a display."""
+        asked = ["-m", MODEL, "--base-url", self.provider.base_url, "-p", "Say {text}"]
+        return ["run", *inputs, *asked, "-o", "out.jsonl", "--progress", "none"]
+
     def write(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write JSON lines."""
         path = self.folder / name

@@ -153,18 +153,7 @@ def test_copies_of_a_document_are_summarized_once_and_each_sample_has_a_file(sho
 
 def test_a_dry_run_counts_answers_and_equal_rows(shop: Shop) -> None:
     shop.write("in.jsonl", numbered("a", "b", "a", "a"))
-    words = [
-        "run",
-        "in.jsonl",
-        "-m",
-        MODEL,
-        "--base-url",
-        shop.provider.base_url,
-        "-p",
-        "Say {text}",
-        "-o",
-        "out.jsonl",
-    ]
+    words = shop.words("in.jsonl")
     words += ["--samples", "2", "--dedupe"]
     told = cli(*words, "--dry-run", cwd=shop.folder).stdout
     assert "8 in the input, 4 equal to others and answered with them, 4 to call" in told

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import MODEL, Shop, rows_of
+from tests.e2e.support import Shop, rows_of
 from tests.torture.scale import cases, note
 from tests.torture.watched import Ended, watched
 
@@ -48,18 +48,7 @@ def _move(folder: Path, seconds: int) -> None:
 
 def _run(shop: Shop, env: dict[str, str], *more: str) -> Ended:
     return watched(
-        "run",
-        "in.jsonl",
-        "-m",
-        MODEL,
-        "--base-url",
-        shop.provider.base_url,
-        "-p",
-        "Say {text}",
-        "-o",
-        "out.jsonl",
-        "--progress",
-        "none",
+        *shop.words("in.jsonl"),
         *more,
         cwd=shop.folder,
         env=env,

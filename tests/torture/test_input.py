@@ -53,22 +53,7 @@ _BROKEN = (
 
 
 def _run(shop: Shop, *inputs: str, within_s: float = 300.0) -> Ended:
-    return watched(
-        "run",
-        *inputs,
-        "-m",
-        MODEL,
-        "--base-url",
-        shop.provider.base_url,
-        "-p",
-        "Say {text}",
-        "-o",
-        "out.jsonl",
-        "--progress",
-        "none",
-        cwd=shop.folder,
-        within_s=within_s,
-    )
+    return watched(*shop.words(*inputs), cwd=shop.folder, within_s=within_s)
 
 
 def _failed(shop: Shop, name: str = "out.jsonl.errors.jsonl") -> dict[str, dict[str, Any]]:

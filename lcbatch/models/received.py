@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from json import JSONDecodeError
 from typing import Any
 
@@ -36,9 +36,11 @@ def secrets_of(headers: Mapping[str, str]) -> tuple[bytes, ...]:
     return tuple(form.encode() for form in sorted(forms))
 
 
-def without(content: bytes, secret: bytes) -> bytes:
-    """The same, with something else in the key's place."""
-    return content.replace(secret, _INSTEAD)
+def without(content: bytes, secrets: Iterable[bytes]) -> bytes:
+    """The same, with something else in the keys' places."""
+    for secret in secrets:
+        content = content.replace(secret, _INSTEAD)
+    return content
 
 
 async def read_within_bounds(response: Any) -> None:
@@ -60,8 +62,7 @@ async def read_within_bounds(response: Any) -> None:
         pieces.append(piece)
     content = b"".join(pieces)
     _refuse_deep(content)
-    for secret in secrets_of(response.request.headers):
-        content = without(content, secret)
+    content = without(content, secrets_of(response.request.headers))
     for name in ("content-encoding", "content-length", "transfer-encoding"):
         response.headers.pop(name, None)
     response.stream = package.ByteStream(content)

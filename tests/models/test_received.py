@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from lcbatch.calls.asking import invoking
 from lcbatch.calls.failures import failure_of
 from lcbatch.errors import Failure, Kind
-from lcbatch.models import bounds, wire
+from lcbatch.models import received, wire
 from lcbatch.models.lane import Lane
 from lcbatch.models.openai import FastChatOpenAI
 from lcbatch.models.quiet import QuietClients
@@ -115,7 +115,7 @@ def test_an_answer_is_read_up_to_the_bound_and_no_further(
     simulator.control(big_bytes=3_000_000)
     for most, is_taken in ((3_010_000, True), (2_990_000, False)):
         monkeypatch.setattr(wire, "MOST_BYTES", most)
-        monkeypatch.setattr(bounds, "MOST_BYTES", most)
+        monkeypatch.setattr(received, "MOST_BYTES", most)
         for way, came in asyncio.run(_lengths(simulator.base_url)).items():
             assert came == (3_000_000 if is_taken else "bad_body"), (way, most)
 
