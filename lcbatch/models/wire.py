@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from json import JSONDecodeError
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from lcbatch import jsontext
-from lcbatch.models.received import MOST_BYTES, UnreadableAnswer, secrets_of, too_long, without
+from lcbatch.models.received import UnreadableAnswer, secrets_of, without
+from lcbatch.models.straight import TIMEOUT, Reply, Straight, read
 
-_CONNECT_TIMEOUT_S = 30.0
 _KEEPALIVE_S = 60.0
+_MOST_KINDS = 16
+"""Of headers beside the wire's own, whose requests go straight."""
 
 Heard = Callable[[Mapping[str, str]], None]
 """Is told the headers of a response."""
@@ -30,7 +34,6 @@ class Response:
     status_code: int
     headers: Mapping[str, str]
     content: bytes
-    content_type: str
 
     @property
     def is_success(self) -> bool:
@@ -45,7 +48,8 @@ class Response:
         try:
             return jsontext.loads(self.content)
         except ValueError as error:
-            if not self.content_type.endswith("json"):
+            content_type = self.headers.get("Content-Type", "").partition(";")[0]
+            if not content_type.strip().lower().endswith("json"):
                 return self.content.decode("utf-8", "replace")
             if isinstance(error, JSONDecodeError):
                 raise
@@ -70,7 +74,7 @@ class Wire:
 
     `headers` go with every request; `heard` is told those of every response. The connections open as they are needed; `aclose`
     closes them. Timeouts are the caller's affair, but for that of a connection. The key that went out is taken out of what comes
-    back.
+    back. aiohttp's session makes the first request, and those after it go straight.
     """
 
     def __init__(
@@ -83,26 +87,46 @@ class Wire:
         self._url = URL(address)
         self._secrets = secrets_of(headers)
         self._session: aiohttp.ClientSession | None = None
+        self._straight: dict[tuple[tuple[str, str], ...], Straight] = {}
 
     async def post(self, data: bytes, headers: Mapping[str, str]) -> Response:
         """Send one request and read the whole answer. Raises TimeoutError and FAULTS, and UnreadableAnswer for what is none."""
         session = self._session or self._open()
+        straight = self._straight.get(tuple(headers.items()))
         try:
-            async with session.post(self._url, data=data, headers=headers, allow_redirects=False) as answer:
-                content = await _read(answer.content)
+            if straight is not None:
+                status, said, content = await straight.post(data)
+            else:
+                status, said, content = await self._introduce(session, data, headers)
         except aiohttp.ClientHttpProxyError:
             raise
-        except aiohttp.ClientResponseError as error:  # no HTTP that can be read; its status is aiohttp's own
+        except (aiohttp.ClientResponseError, HttpProcessingError) as error:
+            # No HTTP that can be read; a status in it is aiohttp's own.
             raise UnreadableAnswer(without(error.message.encode(), self._secrets).decode()) from None
         if self.heard is not None:
-            self.heard(answer.headers)
-        return Response(answer.status, answer.headers, without(content, self._secrets), answer.content_type)
+            self.heard(said)
+        return Response(status, said, without(content, self._secrets))
+
+    async def _introduce(self, session: aiohttp.ClientSession, data: bytes, headers: Mapping[str, str]) -> Reply:
+        """By the session. What it makes of this request goes for all later ones with the same headers."""
+
+        async def seen(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+            straight = Straight.of(request)
+            if straight is not None and len(self._straight) < _MOST_KINDS:
+                self._straight[tuple(headers.items())] = straight
+            return await send(request)
+
+        # As a file, a body of any length is sent piece by piece.
+        async with session.post(
+            self._url, data=BytesIO(data), headers=headers, allow_redirects=False, middlewares=(seen,)
+        ) as answer:
+            return answer.status, answer.headers, await read(answer.content)
 
     def _open(self) -> aiohttp.ClientSession:
         proxy, proxy_auth = _proxy_for(self._url)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEPALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+            timeout=TIMEOUT,
             headers=self._headers,
             proxy=proxy,
             proxy_auth=proxy_auth,
@@ -115,17 +139,7 @@ class Wire:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    """The whole body. Not by `content.read()`, which takes as much as comes, and unpacks all of it at one go."""
-    blocks, size = [], 0
-    while block := await content.readany():
-        size += len(block)
-        if size > MOST_BYTES:
-            raise too_long()
-        blocks.append(block)
-    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+            self._straight.clear()
 
 
 def _proxy_for(url: URL) -> tuple[Any, Any]:

@@ -72,8 +72,11 @@ def without_number(seen: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 async def both(base_url: str, asked: Any, arguments: Mapping[str, Any], **parameters: Any) -> list[Mapping[str, Any]]:
+    """By the stock class and by ours, whose first request goes by another way than those after it."""
     async with lanes(base_url, **arguments) as (stock, fast):
-        return [without_number(await outcome(chat, asked, **parameters)) for chat in (stock, fast)]
+        long, first, later = [without_number(await outcome(chat, asked, **parameters)) for chat in (stock, fast, fast)]
+    assert first == later
+    return [long, later]
 
 
 class Person(BaseModel):

@@ -32,7 +32,7 @@ class _CannedWire(Wire):
 
     async def post(self, data: bytes, headers: Mapping[str, str]) -> Response:
         self.sent.append((orjson.loads(data), dict(headers)))
-        return Response(200, {}, self._body, "text/plain")
+        return Response(200, {"Content-Type": "text/plain"}, self._body)
 
 
 def _chat(model: str = "sim", **arguments: Any) -> FastChatOpenAI:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from lcbatch.calls.asking import invoking
 from lcbatch.calls.failures import failure_of
 from lcbatch.errors import Failure, Kind
-from lcbatch.models import received, wire
+from lcbatch.models import received, straight
 from lcbatch.models.lane import Lane
 from lcbatch.models.openai import FastChatOpenAI
 from lcbatch.models.quiet import QuietClients
@@ -104,7 +104,7 @@ def test_a_key_that_comes_back_is_not_shown(simulator: SimulatorProcess, fault: 
 )
 def test_what_is_no_json_is_a_bad_body(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"\S") as raised:
-        Response(200, {}, body, "application/json").parsed()
+        Response(200, {"Content-Type": "application/json"}, body).parsed()
     failure = failure_of(raised.value)
     assert (failure.kind, failure.maybe_paid) == (Kind.BAD_BODY, True)
 
@@ -114,7 +114,7 @@ def test_an_answer_is_read_up_to_the_bound_and_no_further(
 ) -> None:
     simulator.control(big_bytes=3_000_000)
     for most, is_taken in ((3_010_000, True), (2_990_000, False)):
-        monkeypatch.setattr(wire, "MOST_BYTES", most)
+        monkeypatch.setattr(straight, "MOST_BYTES", most)
         monkeypatch.setattr(received, "MOST_BYTES", most)
         for way, came in asyncio.run(_lengths(simulator.base_url)).items():
             assert came == (3_000_000 if is_taken else "bad_body"), (way, most)

@@ -151,7 +151,7 @@ _ERRORS = with_members("code type status reason message detail details innererro
 def test_error_bodies(body: Json, status: int, headers: Mapping[str, str], levels: int) -> None:
     content = (b"[" * levels) + json.dumps(body).encode() + (b"]" * levels)
     with in_time():
-        failure = failure_of(StatusError(Response(status, headers, content, "application/json")))
+        failure = failure_of(StatusError(Response(status, headers, content)))
         deeper = failure_of(ValueError(deep(body, min(levels, 2000))))
     for verdict in (failure, deeper):
         assert isinstance(verdict, Failure)
@@ -200,7 +200,7 @@ class _Wire:
     heard = None
 
     def __init__(self, content: bytes, content_type: str = "application/json") -> None:
-        self._response = Response(200, {}, content, content_type)
+        self._response = Response(200, {"Content-Type": content_type}, content)
 
     async def post(self, data: bytes, headers: Mapping[str, str]) -> Response:
         assert data is not None
