@@ -346,8 +346,9 @@ def _request(asked: Asked, quiet: BaseChatModel, facts: Mapping[str, Json], step
 
 def _said(message: BaseMessage) -> Json:
     said = {"type": message.type, "content": _plain(message.content)}
+    fields = vars(message)  # asking a model of pydantic's for what it does not have costs as much as making it
     for name in ("tool_calls", "tool_call_id", "name"):
-        if value := getattr(message, name, None):
+        if value := fields.get(name):
             said[name] = _plain(value)
     return said
 

@@ -218,9 +218,10 @@ class FastChatOpenAI(ChatOpenAI):
         return httpx2.Request("POST", self.address)
 
     def _opened(self) -> Wire:
-        if self._wire is None:
-            self._wire = Wire(self.address, self.headers, connections=self.connections, heard=self.heard)
-        return self._wire
+        wire = self._wire
+        if wire is None:
+            wire = self._wire = Wire(self.address, self.headers, connections=self.connections, heard=self.heard)
+        return wire
 
     def _open_stock(self) -> None:
         if self._stock is None and self.http_async_client is None:
