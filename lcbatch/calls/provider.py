@@ -212,7 +212,8 @@ class Provider:
         return min(able, key=lambda one: one.load, default=None)
 
     def _admit(self) -> None:
-        while self._queue:
+        """Let in whoever may go now. Where all places are taken the next call that leaves looks again, and tells of an outage."""
+        while self._queue and self._in_flight < self._most:
             now_s = self._clock()
             endpoint = self._choose(now_s)
             if endpoint is None:
