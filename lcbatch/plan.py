@@ -155,10 +155,10 @@ class Plan:
         removed = [row for row in gone if not row.edited and not row.stale and row.row_id not in surplus]
         keep = run.on_removed == "keep"
         if removed and run.on_removed == "refuse" and run.limit is None:
-            standing = await self.store.standing_count() - len(surplus)
-            if not self.rows_read or len(removed) > _REMOVED_SHARE * standing:
+            stood = await self.store.stood_count() - len(surplus)
+            if not self.rows_read or len(removed) > _REMOVED_SHARE * stood:
                 if self.source.rereadable:
-                    raise _removed(removed, standing, self.rows_read)
+                    raise _removed(removed, stood, self.rows_read)
                 # A pipe is judged when it has been answered, and paid for.
                 keep = True
                 self.emit(Notice(_not_piped(len(removed))))
@@ -367,9 +367,9 @@ def _not_piped(removed: int) -> str:
     return f"kept, although not piped in this time: {rows} of this output (--on-removed drop takes them out)"
 
 
-def _removed(removed: Sequence[Gone], standing: int, rows_read: int) -> RefusedError:
+def _removed(removed: Sequence[Gone], stood: int, rows_read: int) -> RefusedError:
     read = "nothing was read" if not rows_read else f"{rows_read} rows were read"
     return RefusedError(
-        f"{len(removed)} of the {standing} rows in this output are no longer in the input ({read})",
+        f"{len(removed)} of the {stood} rows in this output are no longer in the input ({read})",
         hint="--on-removed drop takes them out of the output, --on-removed keep leaves them in; nothing was touched",
     )

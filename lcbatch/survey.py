@@ -290,8 +290,8 @@ class NothingStored:
         """Nothing stood."""
         return []
 
-    async def standing_count(self) -> int:
-        """Nothing stands."""
+    async def stood_count(self) -> int:
+        """Nothing stood."""
         return 0
 
     async def end_placing(self, drop: Sequence[object]) -> None:

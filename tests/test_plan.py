@@ -321,6 +321,20 @@ def test_many_rows_that_are_gone_are_refused(desk: Desk, left: str, read: str) -
     assert error.exit_code == 65
 
 
+@pytest.mark.parametrize("chars", ["abcdefghijklmnopqrst", "abcdefghijABCDEFGHIJKLMNOP"], ids=["known", "new and known"])
+def test_the_share_of_rows_gone_is_one_of_what_stood_and_not_of_what_comes_back(desk: Desk, chars: str) -> None:
+    desk.run(items_of("abcdefghijklmnopqrst"))
+    assert desk.run(items_of("abcdefghij"), on_removed="drop") == []
+    error = desk.refuses(RefusedError, items_of(chars.replace("ab", "")))
+    assert "2 of the 10 rows" in error.message
+
+
+def test_a_pipe_that_brings_much_takes_no_more_away_than_one_that_brings_little(desk: Desk) -> None:
+    desk.run(items_of("ab"), piped=True)
+    assert len(desk.run(items_of("cdefghijklmnopqrstuvwxyzABCDEFGH"), piped=True)) == 32
+    assert {"a", "b"} <= set(desk.standing())
+
+
 def test_an_input_cut_to_nothing_is_refused_even_where_little_stands(desk: Desk) -> None:
     desk.run(items_of("a"))
     desk.refuses(RefusedError, [])

@@ -113,12 +113,15 @@ class Placing:
         self._edited = False
         self._dedupe = False
         self.ordinal = 0
+        self.stood = 0
 
     def begin(self, connection: sqlite3.Connection, *, dedupe: bool = False) -> None:
         """Start at the input's beginning. Leftovers of a reading that was cut short are swept away.
 
-        With `dedupe` a row without an answer stands and falls with the first one that is equal to it.
+        With `dedupe` a row without an answer stands and falls with the first one that is equal to it. `stood` is then the
+        number of rows in the output as this reading found it: placing brings back others, whose answers are known.
         """
+        self.stood = standing.standing_count(connection)
         sharing.begin(connection)
         self._dedupe = dedupe
         for table, key in (("seen", "content BLOB"), ("labels", "id TEXT")):

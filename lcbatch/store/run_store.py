@@ -179,6 +179,10 @@ class RunStore:
         """Rows that stand in the output, done or failed."""
         return await self._writer.submit(standing.standing_count)
 
+    async def stood_count(self) -> int:
+        """Rows that stood in the output, done or failed, when this reading of the input began."""
+        return await self._writer.submit(lambda _: self._placing.stood)
+
     async def all_stand(self) -> bool:
         """Whether every row of the input as it was read stands in the output, done or failed."""
         return await self._writer.submit(lambda connection: standing.all_stand(connection, self._placing.generation))

@@ -288,11 +288,10 @@ class Torture(RuleBasedStateMachine):
         if changed and self.model.standing and options.on_change == "refuse":
             self._refused(options)
             return
-        must_refuse, may_refuse = self._too_many_gone(options, wanted)
-        if not changed and must_refuse:
+        if not changed and self._too_many_gone(options, wanted):
             self._refused(options)
             return
-        if (changed or may_refuse) and options.on_removed != "drop":
+        if changed and options.on_removed != "drop":
             options = replace(options, on_removed="drop")  # what is stale counts for nothing: another test's
         self._write()
         if self.last is not None and self.last.form != options.form:
@@ -326,18 +325,14 @@ class Torture(RuleBasedStateMachine):
         assert (came.code, came.asked) == (65, []), came.said
         assert (self._stored(), self._outputs()) == before
 
-    def _too_many_gone(self, options: Options, wanted: Sequence[Key]) -> tuple[bool, bool]:
-        """Whether a run that refuses such has to refuse, and whether it may.
-
-        The share is one of all that stands once the input was read, to which rows come whose answer was there already.
-        """
+    def _too_many_gone(self, options: Options, wanted: Sequence[Key]) -> bool:
+        """Whether a run refuses: more than a tenth of what stood is gone from the input, or all of it."""
         if options.on_removed != "refuse" or not self.model.standing:
-            return False, False
+            return False
         accepted = self.model.accepts.get(options.prompt, set())
         standing = [key for key in self.model.standing if key[2] < options.samples]
         gone = [key for key in standing if key not in wanted and self.model.standing[key] in accepted]
-        most = len({*standing, *wanted})
-        return bool(gone) and (not self.rows or len(gone) > 0.1 * most), len(gone) > 0.1 * len(standing)
+        return bool(gone) and (not self.rows or len(gone) > 0.1 * len(standing))
 
     def _check_calls(self, came: Came, expected: Counter[str], options: Options, fate: Fate | None) -> None:
         """Who was called, and how it ended. A death before the last call may leave some uncalled."""
