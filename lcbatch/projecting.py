@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from lcbatch.errors import LcbatchError, OutputFailed
@@ -17,19 +18,46 @@ from lcbatch.ports import Sink, View
 from lcbatch.records import Json
 from lcbatch.sinks import ERRORS_VIEW, OUTPUT_VIEW, Projector
 from lcbatch.sinks.aside import set_aside
+from lcbatch.sinks.paths import is_special
+from lcbatch.store.facts import ProjectionState
 
 _SHAPE = frozenset({"output_field", "keep", "meta", "failed_rows", "flatten", "csv_safe"})
 """Options that decide what an output looks like: with others than last time it is written anew."""
 
 
+_TARGET = "target"
+"""In a projection's state: which output it is of, by its real path as seen from the store's folder."""
+
+_ELSEWHERE = "elsewhere"
+"""In a projection's state: those of other outputs of the same store, by their targets, the latest last."""
+
+_STREAM = "-"
+_MOST_ELSEWHERE = 16
+"""The state is written ten times a second: a store with an output for each day must not carry all of them along."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Takes:
+    """How an output is taken up: ProjectionState's fields, and what is to be kept with each position of it."""
+
+    position: int
+    state: Mapping[str, Json] | None
+    stale: bool
+    beside: Mapping[str, Json]
+
+
 @asynccontextmanager
 async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
     """A projector that has taken up its output, and its task; a sink that fails stops the run."""
-    kept = await run.store.projection(sink.view, _shape(run, sink.view))
-    projector = Projector(sink, store=run.store, commit=run.store.commit_position)
+    takes = _taken_up(await run.store.projection(sink.view, _shape(run, sink.view)), _target(run, sink.view))
+
+    async def commit(name: str, position: int, state: Mapping[str, Json]) -> None:
+        await run.store.commit_position(name, position, {**state, **takes.beside})
+
+    projector = Projector(sink, store=run.store, commit=commit)
     run.shutdown.aborts.append(projector.abort)
     async with projector:
-        await projector.start(kept.position, kept.state, stale=kept.stale)
+        await projector.start(takes.position, takes.state, stale=takes.stale)
         if (notice := getattr(sink, "notice", None)) is not None:
             run.fanout.emit(Notice(notice))
         task = asyncio.create_task(_watched(projector, run.shutdown))
@@ -38,6 +66,45 @@ async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _target(run: Run, view: View) -> str:
+    path = _path(run, view)
+    return (
+        _STREAM if path is None else os.path.relpath(os.path.realpath(path), os.path.realpath(run.place.store.parent))
+    )
+
+
+def _path(run: Run, view: View) -> Path | None:
+    path = {OUTPUT_VIEW: run.place.paths.output, ERRORS_VIEW: run.place.errors}.get(view.name)
+    return None if path is None or is_special(path) else path
+
+
+def _taken_up(kept: ProjectionState, target: str) -> _Takes:
+    """How to go on with this output of a store, which may have written into another one since.
+
+    What the other was is kept, so that it is known again. Of ours every line may have changed meanwhile: it is built anew.
+    """
+    if kept.state is None:
+        return _Takes(kept.position, None, kept.stale, {_TARGET: target, _ELSEWHERE: {}})
+    state = dict(kept.state)
+    elsewhere = dict(state.pop(_ELSEWHERE, {}))
+    last = state.pop(_TARGET, target if state.keys() & {"name", "since_ns"} else _STREAM)
+    if last == target:
+        return _Takes(kept.position, state, kept.stale, {_TARGET: target, _ELSEWHERE: elsewhere})
+    if last != _STREAM:
+        elsewhere[last] = state
+    # A file that was moved with all its marks, while the store stayed where it was, has its old name still.
+    moved = state if state.get("name") == Path(target).name else None
+    ours = elsewhere.pop(target, moved)
+    elsewhere = dict(list(elsewhere.items())[-_MOST_ELSEWHERE:])
+    return _Takes(0, ours, kept.stale or ours is not None, {_TARGET: target, _ELSEWHERE: elsewhere})
+
+
+async def _folder_waits(run: Run, view: View) -> bool:
+    """Whether a folder is among the store's other outputs: the files of rows that leave meanwhile are still in it."""
+    kept = await run.store.projection(view, _shape(run, view))
+    return any("since_ns" in state for state in (kept.state or {}).get(_ELSEWHERE, {}).values())
 
 
 def _shape(run: Run, view: View) -> Mapping[str, Json]:
@@ -75,7 +142,7 @@ async def bring_up_to_date(run: Run, projectors: Sequence[Projector]) -> None:
             await projector.discard(departed)
         await projector.finish(complete=complete)
         await _put_in_place(run, projector, complete=complete)
-    if departed:
+    if departed and not any([await _folder_waits(run, projector.sink.view) for projector in projectors]):
         await run.store.forget_departed()
 
 
@@ -85,7 +152,7 @@ async def _put_in_place(run: Run, projector: Projector, *, complete: bool) -> No
     What we wrote went into the file that we had open: it has another name now, or none.
     """
     view = projector.sink.view
-    path = {OUTPUT_VIEW: run.place.paths.output, ERRORS_VIEW: run.place.errors}.get(view.name)
+    path = _path(run, view)
     kept = await run.store.projection(view, _shape(run, view))
     ours = (kept.state or {}).get("inode")
     if path is None or not ours or _inode_at(path) == ours:

@@ -321,7 +321,9 @@ def test_many_rows_that_are_gone_are_refused(desk: Desk, left: str, read: str) -
     assert error.exit_code == 65
 
 
-@pytest.mark.parametrize("chars", ["abcdefghijklmnopqrst", "abcdefghijABCDEFGHIJKLMNOP"], ids=["known", "new and known"])
+@pytest.mark.parametrize(
+    "chars", ["abcdefghijklmnopqrst", "abcdefghijABCDEFGHIJKLMNOP"], ids=["known", "new and known"]
+)
 def test_the_share_of_rows_gone_is_one_of_what_stood_and_not_of_what_comes_back(desk: Desk, chars: str) -> None:
     desk.run(items_of("abcdefghijklmnopqrst"))
     assert desk.run(items_of("abcdefghij"), on_removed="drop") == []

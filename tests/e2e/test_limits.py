@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import MODEL, Shop, cli, command, environment, rows_of
+from tests.e2e.support import MODEL, Shop, cli, rows_of
 
 _KEY = {"OPENAI_API_KEY": "x"}
 _PRICE = "in=10,out=100"
@@ -138,30 +136,6 @@ def test_a_fallback_takes_what_the_first_model_cannot_answer(tmp_path: Path, sec
     models = {row["text"][:4]: row["meta"]["model"] for row in shop.output()}
     assert models == {"shor": "sim", "long": "larger", "brie": "sim"}
     assert len(second.ledger()) == 1
-
-
-def test_a_process_that_was_stopped_times_nothing_out(tmp_path: Path) -> None:
-    with SimulatorProcess(latency_s=1.5) as provider:
-        shop = Shop(provider, tmp_path)
-        shop.write("in.jsonl", rows_of(*(f"w{number}" for number in range(40))))
-        given = ["-m", MODEL, "--base-url", provider.base_url, "-p", "{text}", "-o", "out.jsonl"]
-        run = subprocess.Popen(
-            command("run", "in.jsonl", *given, "-j", "40", "--timeout", "2.5s", "--row-timeout", "3s"),
-            cwd=tmp_path, env=environment(tmp_path, **_KEY), stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        while provider.stats()["in_flight"] < 40:
-            assert run.poll() is None
-        os.kill(run.pid, signal.SIGSTOP)
-        while len(provider.ledger()) < 40:
-            pass
-        deadline_s = time.monotonic() + 4.0
-        while time.monotonic() < deadline_s:
-            provider.stats()
-        os.kill(run.pid, signal.SIGCONT)
-        _, said = run.communicate(timeout=60)
-        assert run.returncode == 0, said
-        assert len(shop.output()) == 40
-        assert len(provider.ledger()) == 40, "nothing was asked twice"
 
 
 def test_a_row_that_takes_too_long_fails_and_is_taken_up_again(tmp_path: Path) -> None:

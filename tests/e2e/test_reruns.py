@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lcbatch.app import Report
 from lcbatch.errors import RefusedError
 from lcbatch.outputs import Place, remove_store
 from lcbatch.store.lock import holder_of
-from tests.e2e.support import Shop, rows_of, texts
+from tests.e2e.support import Shop, cli, rows_of, texts
 
 
 class Ledger:
@@ -311,3 +312,60 @@ def test_pass_through_values_arrive_as_they_are(shop: Shop) -> None:
     assert shop.billed()[-1]["prompt"] == "Say {x} {{y}} %s"
     assert output == shop.billed()[-1]["answer"]
     assert Path(shop.folder / "out.jsonl").read_bytes().isascii() or True
+
+
+def _shown(path: Path) -> list[str]:
+    """What an output of any form holds, by the rows' ids."""
+    if path.is_dir():
+        return sorted(each.stem for each in path.iterdir())
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return sorted(row["id"] for row in csv.DictReader(file))
+    return sorted(json.loads(line)["id"] for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("outputs", [("out.jsonl", "out.csv"), ("out/", "out.jsonl"), ("out.csv", "out/")])
+def test_one_store_may_write_one_output_and_then_another_and_go_back(
+    shop: Shop, outputs: tuple[str, str], *, ordered: bool
+) -> None:
+    first, second = outputs
+    words = [f"w{number:02}" for number in range(12)]
+    store = {"store": str(shop.folder / "kept.lcbatch"), "prompt": "{id}", "ordered": ordered}
+    (shop.folder / "out").mkdir()
+    shop.write("in.jsonl", [{"id": word} for word in words])
+    assert run(shop, output=first, **store).exit_code == 0
+    ledger = Ledger(shop)
+    assert run(shop, output=second, **store).exit_code == 0
+    shop.write("in.jsonl", [{"id": word} for word in ("new", *words[1:])])
+    assert run(shop, output=second, **store).exit_code == 0
+    assert _shown(shop.folder / second) == sorted(["new", *words[1:]])
+    assert ledger.called() == ["new"]
+    report = run(shop, output=first, **store)
+    assert (report.exit_code, report.snapshot.rows.reused) == (0, 12)
+    assert _shown(shop.folder / first) == _shown(shop.folder / second)
+    assert ledger.called() == []
+    assert not list(shop.folder.glob("*.edited-*")), "each was known again"
+
+
+def test_an_output_that_was_edited_while_its_store_wrote_another_is_set_aside(shop: Shop) -> None:
+    store = {"store": str(shop.folder / "kept.lcbatch")}
+    shop.write("in.jsonl", rows_of("a", "b"))
+    run(shop, **store)
+    run(shop, output="out.csv", **store)
+    (shop.folder / "out.jsonl").write_text("mine\n")
+    assert run(shop, **store).exit_code == 0
+    assert texts(shop.output()) == ["a", "b"]
+    assert [path.read_text() for path in shop.folder.glob("out.jsonl.edited-*")] == ["mine\n"]
+
+
+def test_an_output_comes_after_stdout_with_the_same_store(shop: Shop) -> None:
+    shop.write("in.jsonl", rows_of("a", "b"))
+    words = shop.words("in.jsonl")
+    for output in ("-", "out.jsonl", "-"):
+        ran = cli(*words, "-o", output, "--store", "kept.lcbatch", cwd=shop.folder)
+        assert ran.returncode == 0, ran.stderr
+        assert texts(shop.output() if output == "out.jsonl" else [json.loads(x) for x in ran.stdout.splitlines()]) == [
+            "a",
+            "b",
+        ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left
+from collections.abc import Sequence
 from pathlib import Path
 
 WHOLE = os.environ.get("TORTURE") == "whole"
@@ -16,6 +18,11 @@ FIGURES = Path(__file__).parents[2] / ".venv" / "torture" / "figures.jsonl"
 def cases(part: int, whole: int) -> int:
     """How many cases to run: `part` of them within `make test`, `whole` within `make torture`."""
     return whole if WHOLE else part
+
+
+def most_in_a_second(times_s: Sequence[float]) -> int:
+    """How many of these moments, which are sorted, lie within any one second."""
+    return max(bisect_left(times_s, at_s + 1.0) - index for index, at_s in enumerate(times_s))
 
 
 def note(case: str, target: str, seen: str) -> None:

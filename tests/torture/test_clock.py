@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
-from bisect import bisect_left
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
 from tests.e2e.support import Shop, rows_of
-from tests.torture.scale import cases, note
+from tests.torture.scale import cases, most_in_a_second, note
 from tests.torture.watched import Ended, watched
 
 _DAY_S = 86_400
@@ -56,10 +55,6 @@ def _run(shop: Shop, env: dict[str, str], *more: str) -> Ended:
     )
 
 
-def _most_in_a_second(times_s: list[float]) -> int:
-    return max(bisect_left(times_s, at_s + 1.0) - index for index, at_s in enumerate(times_s))
-
-
 def test_a_clock_that_jumps_by_a_day_moves_no_call(tmp_path: Path) -> None:
     rows = cases(50, 600)
     env = _skewed(tmp_path, 0)
@@ -83,14 +78,14 @@ def test_a_clock_that_jumps_by_a_day_moves_no_call(tmp_path: Path) -> None:
     times_s = sorted(entry["at_s"] for entry in ledger)
     assert ended.code == 0, ended.said
     assert len(shop.output()) == len(ledger) == rows
-    assert _most_in_a_second(times_s) <= _BURST
+    assert most_in_a_second(times_s) <= _BURST
     longest_s = max(after - before for before, after in pairwise(times_s))
     assert longest_s < 30
     note(
         "clock: a day forward, two days back, and right again, while a run works under --rpm",
         "nothing waits, nothing bursts",
         f"{rows} rows in {times_s[-1] - times_s[0]:.0f} s at {_PER_S} a second, "
-        f"at most {_most_in_a_second(times_s)} in any second",
+        f"at most {most_in_a_second(times_s)} in any second",
     )
 
 

@@ -294,8 +294,6 @@ class Torture(RuleBasedStateMachine):
         if changed and options.on_removed != "drop":
             options = replace(options, on_removed="drop")  # what is stale counts for nothing: another test's
         self._write()
-        if self.last is not None and self.last.form != options.form:
-            (self.folder / options.form).unlink(missing_ok=True)  # what another output has left there would be refused
         self.model.adopt(options.prompt, keep=options.on_change == "keep")
         expected = self.model.to_call(wanted, dedupe=options.dedupe)
         failing = self._failing(unwell=options.unwell, filtered=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import pty
 import signal
@@ -18,12 +20,19 @@ import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
 from tests.e2e.support import MODEL, Shop, cli, command, environment, rows_of
-from tests.torture.scale import cases, note
+from tests.torture.scale import cases, most_in_a_second, note
 
 _ROWS = 300
 _IN_FLIGHT = 16
 _DRAINED_WITHIN_S = 60.0
 """A call takes 0.05 s, so this is for the machine and not for the drain."""
+
+_SLEPT_ROWS = 3000
+_MOST_BEHIND = 2000
+"""Rows that a reader may be behind before no more are called: lcbatch/pipeline.py."""
+
+_PIPE_BYTES = 2 * 65536
+"""What was read at first, and what the pipe holds."""
 
 
 def _given(shop: Shop, *more: str) -> list[str]:
@@ -115,6 +124,31 @@ def test_signals_once_and_twice(tmp_path: Path, first: signal.Signals, second: s
     )
 
 
+def test_a_process_that_stood_still_times_nothing_out_and_does_not_catch_up(tmp_path: Path) -> None:
+    """STOP with calls in flight, CONT after every timeout has passed: each is answered, and --rpm has saved nothing up."""
+    rows, per_s, stood_s = 80, 20, cases(4, 600)
+    with SimulatorProcess(latency_s=1.5) as provider:
+        shop = Shop(provider, tmp_path)
+        shop.write("in.jsonl", rows_of(*(f"row {number}" for number in range(rows))))
+        limits = ("-j", "40", "--rpm", str(60 * per_s), "--timeout", "2.5s", "--row-timeout", "3s")
+        with _started(shop, "-o", "out.jsonl", *limits) as run:
+            _until(provider, "in_flight", 20)
+            run.send_signal(signal.SIGSTOP)
+            asked = _still(provider, stood_s)
+            run.send_signal(signal.SIGCONT)
+            assert run.wait(_DRAINED_WITHIN_S) == 0, (tmp_path / "said").read_text()
+        times_s = sorted(entry["at_s"] for entry in provider.ledger())
+    assert asked < rows, "it was stopped at its work"
+    assert len(shop.output()) == len(times_s) == rows, "each row is there, and nothing was asked twice"
+    most = most_in_a_second(times_s[asked:])
+    assert most <= 2 * per_s + 2, "what a second holds, what the one before left over, and the ends of both"
+    note(
+        f"STOP for {stood_s} s and CONT, with calls in flight under --timeout 2.5s and --rpm {60 * per_s}",
+        "no timeout, nothing asked twice, no burst",
+        f"{rows} rows, {len(times_s)} calls, at most {most} in any second afterwards",
+    )
+
+
 def test_a_terminal_that_closes_is_a_hangup(tmp_path: Path) -> None:
     with SimulatorProcess(latency_s=0.05) as provider:
         shop = Shop(provider, tmp_path)
@@ -144,36 +178,99 @@ def _waited(pid: int) -> int:
     raise AssertionError("it did not end")
 
 
-def test_a_reader_that_sleeps_stops_the_calls_and_costs_no_memory(tmp_path: Path) -> None:
-    rows, megabyte = 4000, 1024 * 1024
-    with SimulatorProcess(answer_tokens=300) as provider:
+@pytest.mark.parametrize("way", ["| head --ordered", "a FIFO"])
+def test_a_reader_that_goes_ends_the_run_and_the_next_run_pays_for_the_rest_alone(tmp_path: Path, way: str) -> None:
+    more = ["-o", "fifo"] if way == "a FIFO" else ["--ordered"]
+    os.mkfifo(tmp_path / "fifo")
+    with SimulatorProcess(latency_s=0.05) as provider:
         shop = Shop(provider, tmp_path)
-        shop.write("in.jsonl", rows_of(*(f"row {number} {'x' * 500}" for number in range(rows))))
-        with _started(shop, stdout=subprocess.PIPE) as run:
-            assert run.stdout is not None
-            first = run.stdout.readline()
-            asked = _still(provider)
-            held_mib = _resident_mib(run.pid)
-            assert asked < rows - 1000, "the pipe is full, and the calls went on"
-            assert _still(provider) == asked
-            assert _resident_mib(run.pid) < held_mib + 8
-            rest = run.stdout.read()
-            assert run.wait(_DRAINED_WITHIN_S) == 0
-        assert len((first + rest).splitlines()) == len(provider.ledger()) == rows
-        assert len(first + rest) > 4 * megabyte
+        shop.write("in.jsonl", rows_of(*(f"row {number}" for number in range(_ROWS))))
+        with _started(shop, *more, stdout=subprocess.PIPE) as run:
+            assert len(_through(["head", "-3"], run, tmp_path / "fifo").splitlines()) == 3
+            assert run.wait(_DRAINED_WITHIN_S) == 141, (tmp_path / "said").read_text()
+        assert "continue" in (tmp_path / "said").read_text()
+        stopped = len(provider.ledger())
+        assert stopped < _ROWS, "it went on for a reader that was gone"
+        provider.control(latency_s=0.0)
+        with _started(shop, *more, stdout=subprocess.PIPE) as run:
+            lines = _through(["cat"], run, tmp_path / "fifo").splitlines()
+            assert run.wait(_DRAINED_WITHIN_S) == 0, (tmp_path / "said").read_text()
+        rows = [json.loads(line)["text"] for line in lines]
+        assert sorted(rows) == sorted(f"row {number}" for number in range(_ROWS))
+        assert way == "a FIFO" or rows == [f"row {number}" for number in range(_ROWS)]
+        assert len(provider.ledger()) == _ROWS
     note(
-        "a consumer that sleeps",
-        "calls stop going out, memory flat",
-        f"{asked} of {rows} calls out, then none; {held_mib:.0f} MiB",
+        f"a reader that goes: {way}",
+        "exit 141, drained, nothing paid twice",
+        f"{stopped} of {_ROWS} calls out, 0 again",
     )
 
 
-def _still(provider: SimulatorProcess) -> int:
-    """The number of calls, once none came for two seconds."""
-    deadline_s = time.monotonic() + _DRAINED_WITHIN_S
+def _through(reader: list[str], run: subprocess.Popen[bytes], fifo: Path) -> bytes:
+    """What a reader has got of a run's rows, on its stdout or by the FIFO, when it has ended."""
+    assert run.stdout is not None
+    with fifo.open("rb") if "fifo" in run.args else run.stdout as rows:  # type: ignore[operator]
+        return subprocess.run(reader, stdin=rows, stdout=subprocess.PIPE, check=True).stdout
+
+
+@pytest.mark.parametrize("way", ["pipe", "terminal"][: cases(1, 2)])
+def test_a_reader_that_sleeps_stops_the_calls_and_costs_no_memory(tmp_path: Path, way: str) -> None:
+    with SimulatorProcess(answer_tokens=300) as provider, _reader(way) as (ours, theirs):
+        shop = Shop(provider, tmp_path)
+        shop.write("in.jsonl", rows_of(*(f"row {number} {'x' * 500}" for number in range(_SLEPT_ROWS))))
+        with _started(shop, stdout=theirs) as run:
+            os.close(theirs)
+            read = _bytes(ours, 1)
+            asked = _still(provider)
+            held_mib = _resident_mib(run.pid)
+            assert _still(provider) == asked
+            assert _resident_mib(run.pid) < held_mib + 8
+            read += _bytes(ours)
+            assert run.wait(_DRAINED_WITHIN_S) == 0
+        lines = read.splitlines()
+        most = _MOST_BEHIND + _IN_FLIGHT + (_PIPE_BYTES + len(lines[0])) // min(map(len, lines)) + 1
+        assert asked <= most < _SLEPT_ROWS, "the pipe is full, and the calls went on"
+        assert len(lines) == len(provider.ledger()) == _SLEPT_ROWS
+    note(
+        f"a consumer that sleeps: {way}",
+        f"calls stop going out when it is {_MOST_BEHIND} rows behind, memory flat",
+        f"{asked} of {_SLEPT_ROWS} calls out (at most {most}), then none; {held_mib:.0f} MiB",
+    )
+
+
+@contextmanager
+def _reader(way: str) -> Iterator[tuple[int, int]]:
+    """(where it is read, where it is written). The latter is the user's to close."""
+    ours, theirs = os.pipe() if way == "pipe" else pty.openpty()
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
+
+
+def _bytes(fd: int, least: int | None = None) -> bytes:
+    """So many bytes at least, or all to the end."""
+    got = b""
+    while least is None or len(got) < least:
+        try:
+            more = os.read(fd, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:  # a terminal that nobody writes to any more
+                raise
+            more = b""
+        if not more:
+            assert least is None, "it ended before it wrote"
+            break
+        got += more
+    return got
+
+
+def _still(provider: SimulatorProcess, quiet_s: float = cases(2, 60)) -> int:
+    """The number of calls, once none came for so long."""
+    deadline_s = time.monotonic() + _DRAINED_WITHIN_S + quiet_s
     seen, since_s = -1, time.monotonic()
-    while time.monotonic() - since_s < cases(2, 60):
-        assert time.monotonic() < deadline_s + cases(0, 60), "calls kept going out"
+    while time.monotonic() - since_s < quiet_s:
+        assert time.monotonic() < deadline_s, "calls kept going out"
         now = provider.stats()["requests"]
         if now != seen:
             seen, since_s = now, time.monotonic()
