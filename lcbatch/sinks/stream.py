@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import stat
@@ -42,6 +43,7 @@ class StreamSink:
         self._name = "the output pipe" if isinstance(target, int) else str(target)
         self._fd = -1
         self._is_file = False
+        self._within_line = False
         self._broken: LcbatchError | None = None
         self._given_up = False
         self._bell = (-1, -1)
@@ -58,6 +60,7 @@ class StreamSink:
         try:
             self._fd = self._target if isinstance(self._target, int) else self._opened(self._target)
             self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            self._within_line = self._is_file and _ends_within_line(self._fd)
         except OSError as error:
             raise cannot_create(error, self._name) from error
         return False
@@ -77,8 +80,11 @@ class StreamSink:
         """Write a group. Raises OutputClosed when the reader has gone or on `abort`, OutputFailed for all else."""
         if self._broken is not None:
             raise self._broken
+        data = self._format.encode(entries)
         try:
-            self._write(self._format.encode(entries))
+            # Or the row would be lost in the half line that a killed run has left behind `>>`.
+            self._write(b"\n" + data if self._within_line and data else data)
+            self._within_line = self._within_line and not data
         except OSError as error:
             self._broken = cannot_write(error, self._name)
             raise self._broken from error
@@ -135,3 +141,16 @@ class StreamSink:
         if self._fd >= 0 and not isinstance(self._target, int):
             os.close(self._fd)
         self._fd = -1
+
+
+def _ends_within_line(fd: int) -> bool:
+    """Whether the next byte of a regular file would go on with a line that is there. False where that cannot be seen."""
+    with contextlib.suppress(OSError):
+        appends = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
+        end = os.fstat(fd).st_size if appends else os.lseek(fd, 0, os.SEEK_CUR)
+        readable = os.open(f"/dev/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)  # what a shell opens can only be written
+        try:
+            return os.pread(readable, 1, end - 1) != b"\n" if end else False
+        finally:
+            os.close(readable)
+    return False

@@ -216,3 +216,25 @@ def test_a_reader_of_a_fifo_that_goes_closes_it(tmp_path: Path) -> None:
         sink.append([entry(2)])
     sink.close()
     assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("before", "between"), [(b"", b""), (b"whole\n", b""), (b"whole\nha", b"\n")], ids=["empty", "whole", "half"]
+)
+@pytest.mark.parametrize("appending", [True, False])
+def test_no_row_goes_on_from_a_half_line_that_a_file_ends_with(
+    tmp_path: Path, before: bytes, between: bytes, *, appending: bool
+) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(before)
+    fd = os.open(path, os.O_WRONLY | (os.O_APPEND if appending else 0))
+    if not appending:
+        os.lseek(fd, 0, os.SEEK_END)
+    sink = stream(fd)
+    assert path.read_bytes() == before, "nothing is written before there is a row"
+    sink.append([])
+    sink.append([entry(1)])
+    sink.append([entry(2)])
+    sink.close()
+    os.close(fd)
+    assert path.read_bytes() == before + between + b'{"n":0,"output":"yes"}\n{"n":1,"output":"yes"}\n'

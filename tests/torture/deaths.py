@@ -28,7 +28,8 @@ _LOOK_S = 0.001
 class Scene:
     """A folder with an input, and the command that works on it.
 
-    output: as given to -o; None is stdout, which goes to `captured`, written anew by each run as a shell's `>` does.
+    output: as given to -o; None is stdout, which goes to `captured`, written anew by each run as a shell's `>` does, or
+    with `appended` to its end as by `>>`.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Scene:
     output: str | None
     in_flight: int
     options: tuple[str, ...] = ()
+    appended: bool = False
 
     @property
     def captured(self) -> Path:
@@ -52,7 +54,10 @@ class Scene:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start a run. What it says lands in `said`."""
-        with (self.folder / "stdout.jsonl").open("wb") as out, (self.folder / "said").open("wb") as said:
+        with (
+            (self.folder / "stdout.jsonl").open("ab" if self.appended else "wb") as out,
+            (self.folder / "said").open("wb") as said,
+        ):
             return subprocess.Popen(
                 command(*self.arguments()),
                 cwd=self.folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections import Counter
@@ -59,6 +60,26 @@ def judge(case: Case, output: Path, ledger: Ledger, *, exit_code: int, errors: P
     if case.ended:
         assert exit_code == (3 if failed else 0), f"{case.name}: exit {exit_code} with {len(failed)} rows failed"
         assert not (left := leftovers(output)), f"{case.name}: {left} left behind"
+
+
+def judge_appended(case: Case, lines: Sequence[bytes], ledger: Ledger, *, exit_code: int, deaths: int) -> None:
+    """The same for stdout behind `>>`, where each life begins anew and nothing can be taken back.
+
+    `lines` are those of all lives: each row at least once, and exactly once by the last life. A death tears one line at
+    most, and no later line goes on from there.
+    """
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    torn = len(lines) - len(rows)
+    assert torn <= deaths, f"{case.name}: {torn} lines torn by {deaths} deaths"
+    as_answered(case, rows, ledger)
+    last = rows[-len(case.rows) :]
+    whole(case, [str(row["id"]) for row in last], [])
+    assert not case.ordered or [row["id"] for row in last] == [row["id"] for row in case.rows], f"{case.name}: order"
+    assert len(ledger) - len(case.rows) <= case.may_repay, f"{case.name}: {len(ledger)} calls billed"
+    assert exit_code == 0, f"{case.name}: exit {exit_code}"
 
 
 def calls_nothing(case: Case, run: Callable[[], int], provider: SimulatorProcess, output: Path) -> None:
