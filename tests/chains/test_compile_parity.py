@@ -35,7 +35,7 @@ from pydantic import BaseModel
 from lcbatch.chains.compiled.chain import compile_chain
 from tests.chains.compile_support import FakeChat, assert_same, outcome
 
-_EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_EXAMPLES = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Person(BaseModel):
@@ -304,7 +304,7 @@ async def _ways(chain: Runnable[Any, Any], model: FakeChat, row: Any) -> None:
     assert found in await _errors(chain, row)
 
 
-@settings(_EXAMPLES, max_examples=200)
+@settings(_EXAMPLES, max_examples=120)
 @given(shapes(), fields)
 def test_shapes(shape: tuple[Runnable[Any, Any], FakeChat], row: dict[str, Any]) -> None:
     chain, model = shape

@@ -52,27 +52,27 @@ async def _of_langchain(base_url: str, texts: list[str]) -> list[list[float]]:
         await embeddings.async_client._client.close()
 
 
-def test_ten_thousand_rows_take_forty_requests_and_give_langchains_vectors(tmp_path: Path) -> None:
+def test_rows_go_out_by_the_batch_and_give_langchains_vectors(tmp_path: Path) -> None:
     with SimulatorProcess(latency_s=0.05, embedding_dimensions=64) as provider:
         shop = Shop(provider, tmp_path)
-        shop.write("in.jsonl", _rows(10_000))
+        shop.write("in.jsonl", _rows(2_560))
         done = _embed(shop, "in.jsonl", "-o", "out.parquet")
         assert done.returncode == 0, done.stderr
-        assert provider.stats()["requests"] <= 40
+        assert provider.stats()["requests"] <= 10
         table = parquet.read_table(tmp_path / "out.parquet")
-        sample = table.slice(5_000, 300)
+        sample = table.slice(1_000, 300)
         theirs = asyncio.run(_of_langchain(provider.base_url, sample["text"].to_pylist()))
-        assert table["id"].to_pylist() == [str(number) for number in range(10_000)]
+        assert table["id"].to_pylist() == [str(number) for number in range(2_560)]
         assert np.array_equal(np.array(sample["embedding"].to_pylist(), np.float32), np.array(theirs, np.float32))
 
         again = _embed(shop, "in.jsonl", "-o", "out.parquet", "--normalize")
         assert again.returncode == 0, again.stderr
-        assert len(_texts_billed(provider)) == 10_000
-        assert provider.stats()["requests"] <= 41, "normalizing asks for nothing"
+        assert len(_texts_billed(provider)) == 2_560
+        assert provider.stats()["requests"] <= 11, "normalizing asks for nothing"
 
 
 def test_a_poisoned_row_fails_alone(tmp_path: Path) -> None:
-    with SimulatorProcess(context_tokens=100) as provider:
+    with SimulatorProcess(context_tokens=100, embedding_dimensions=64) as provider:
         shop = Shop(provider, tmp_path)
         rows = _rows(600)
         rows[300]["text"] = "far too long " * 100
@@ -99,7 +99,7 @@ def test_a_poisoned_row_fails_alone(tmp_path: Path) -> None:
 
 
 def test_killed_in_the_middle_it_repays_only_what_was_on_the_wire(tmp_path: Path) -> None:
-    with SimulatorProcess(latency_s=0.2) as provider:
+    with SimulatorProcess(latency_s=0.2, embedding_dimensions=64) as provider:
         shop = Shop(provider, tmp_path)
         shop.write("in.jsonl", _rows(4_000))
         given = ["embed", "in.jsonl", "-m", _MODEL, "--base-url", provider.base_url, "-o", "out.jsonl", "-j", "2"]
@@ -121,7 +121,7 @@ def test_killed_in_the_middle_it_repays_only_what_was_on_the_wire(tmp_path: Path
 
 
 def test_interrupted_it_pays_nothing_twice(tmp_path: Path) -> None:
-    with SimulatorProcess(latency_s=0.3) as provider:
+    with SimulatorProcess(latency_s=0.3, embedding_dimensions=64) as provider:
         shop = Shop(provider, tmp_path)
         shop.write("in.jsonl", _rows(3_000))
         given = ["embed", "in.jsonl", "-m", _MODEL, "--base-url", provider.base_url, "-o", "out.jsonl", "-j", "2"]

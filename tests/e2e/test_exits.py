@@ -62,6 +62,7 @@ def test_a_signal_drains_and_the_same_command_continues(tmp_path: Path, number: 
         assert "run the same command again to continue" in said
         stopped = len(provider.ledger())
         assert 0 < len(shop.output()) == stopped < 400
+        provider.control(latency_s=0.0)
         again = cli(*arguments, cwd=tmp_path)
         assert again.returncode == 0, again.stderr
         assert len(shop.output()) == len(provider.ledger()) == 400

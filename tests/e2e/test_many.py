@@ -20,9 +20,9 @@ from lcbatch.job import Job
 from lcbatch.simulator.process import SimulatorProcess
 from tests.e2e.support import MODEL, Shop, cli, command, environment
 
-_ROWS, _WORDS, _SAMPLES = 1200, 300, 3
+_ROWS, _WORDS, _SAMPLES = 600, 150, 3
 _IN_FLIGHT = 16
-_KILLS = 6
+_KILLS = 3
 
 
 def run(shop: Shop, **options: Any) -> Report:

@@ -336,4 +336,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=100, stateful_step_count=10, deadline=None)
+TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=10, deadline=None)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import MODEL, cli, command, environment
+from tests.e2e.support import MODEL, command, environment, started
 from tests.torture.judge import Case, Row, as_answered, rows_of, whole
 
 _LIFE_S = 300
@@ -133,7 +133,7 @@ def _startup_s(scene: Scene) -> float:
     (scene.folder / "empty.jsonl").touch()
     begun = time.monotonic()
     nothing = ["run", "empty.jsonl", "-m", MODEL, "--base-url", scene.provider.base_url, "-p", "Say {text}"]
-    ended = cli(*nothing, "-o", "empty.out.jsonl", cwd=scene.folder)
+    ended = started(*nothing, "-o", "empty.out.jsonl", cwd=scene.folder)
     assert ended.returncode == 0, ended.stderr
     return time.monotonic() - begun
 
@@ -205,7 +205,7 @@ class Onlooker:
             self._wrong.append(error)
 
     def _status(self, target: str) -> None:
-        seen = cli("status", target, "--json", cwd=self._scene.folder)
+        seen = started("status", target, "--json", cwd=self._scene.folder)
         assert seen.returncode == 0 or self._done == 0, f"status ended with {seen.returncode}: {seen.stderr}"
         if seen.returncode == 0:
             done = json.loads(seen.stdout)["done"]
@@ -214,7 +214,7 @@ class Onlooker:
 
     def _export(self, target: str) -> None:
         aside = self._scene.folder / "aside.csv"
-        seen = cli("export", target, "-o", "aside.csv", cwd=self._scene.folder)
+        seen = started("export", target, "-o", "aside.csv", cwd=self._scene.folder)
         assert seen.returncode == 0 or self._done == 0, f"export ended with {seen.returncode}: {seen.stderr}"
         if seen.returncode == 0:
             done = [row for row in rows_of(aside) if row["output"]]

@@ -25,7 +25,7 @@ from lcbatch.simulator.process import SimulatorProcess
 from lcbatch.sinks.names import stem
 from lcbatch.sinks.plain import harmless
 from tests.cli.work import Work
-from tests.e2e.support import MODEL, Shop, cli, command, environment
+from tests.e2e.support import MODEL, Shop, command, environment, started
 from tests.torture.hostile import TEXTS, tries
 from tests.torture.scale import cases
 
@@ -66,7 +66,7 @@ _TRAPS = (
 
 def _run(shop: Shop, *more: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     given = ["-m", MODEL, "--base-url", shop.provider.base_url, *more]
-    return cli("run", "in.jsonl", *given, cwd=shop.folder, **options)
+    return started("run", "in.jsonl", *given, cwd=shop.folder, **options)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_nothing_is_unpickled_by_a_run_a_rerun_or_a_look(provided: Shop) -> None
     for _ in range(2):
         done = _run(provided, "-p", "{text}", "-o", "out.jsonl", env=env)
         assert done.returncode == 0, done.stderr
-    assert cli("export", "out.jsonl", "-o", "out.csv", cwd=provided.folder, env=env).returncode == 0
+    assert started("export", "out.jsonl", "-o", "out.csv", cwd=provided.folder, env=env).returncode == 0
     assert log.read_text() == ""
     probe = [sys.executable, "-c", "import pickle; pickle.loads(pickle.dumps(print))"]
     subprocess.run(probe, env={**os.environ, **env}, check=True)
