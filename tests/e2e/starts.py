@@ -33,7 +33,14 @@ from typing import NoReturn
 CAN_FORK = sys.platform == "linux"
 """Elsewhere the system's own libraries do not survive a fork."""
 
-_LOADED = ("lcbatch.cli.commands", "lcbatch.app", "typer._adapters", "uvloop", "langchain_openai", "lcbatch.models.lane")
+_LOADED = (
+    "lcbatch.cli.commands",
+    "lcbatch.app",
+    "typer._adapters",
+    "uvloop",
+    "langchain_openai",
+    "lcbatch.models.lane",
+)
 """None of them starts a thread when it is loaded, which a fork would lose."""
 
 _STARTED_WITHIN_S = 60.0

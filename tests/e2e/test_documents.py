@@ -14,7 +14,7 @@ import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
 from tests.chains.books import book
-from tests.e2e.support import MODEL, Shop, cli, command, environment
+from tests.e2e.support import MODEL, Shop, cli, command, environment, look_again
 
 _CONTEXT = 2048
 _PART = '<part document="'
@@ -159,7 +159,7 @@ def test_a_kill_among_the_reductions_repays_no_part(shop: Shop) -> None:
         stderr=subprocess.DEVNULL,
     )
     while run.poll() is None and shop.provider.stats()["requests"] <= before["requests"] + len(maps(rehearsal)):
-        pass  # each look is a request to the provider, which paces it
+        look_again()
     run.kill()
     run.wait()
     shop.provider.control(latency_s=0.0)

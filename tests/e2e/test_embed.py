@@ -21,7 +21,7 @@ from lcbatch import Job
 from lcbatch.choosing import wire_models
 from lcbatch.errors import UsageError
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import Shop, cli, command, environment
+from tests.e2e.support import Shop, cli, command, environment, look_again
 
 parquet = importlib.import_module("pyarrow.parquet")
 
@@ -109,6 +109,7 @@ def test_killed_in_the_middle_it_repays_only_what_was_on_the_wire(tmp_path: Path
         )  # fmt: skip
         while provider.stats()["requests"] < 7:
             assert run.poll() is None
+            look_again()
         run.kill()
         run.communicate()
         done = cli(*given, cwd=tmp_path, env=_KEY)
@@ -130,6 +131,7 @@ def test_interrupted_it_pays_nothing_twice(tmp_path: Path) -> None:
         )
         while provider.stats()["requests"] < 3:
             assert run.poll() is None
+            look_again()
         os.kill(run.pid, signal.SIGINT)
         _, said = run.communicate(timeout=60)
         assert run.returncode == 130, said

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import MODEL, Shop, cli, command, environment, rows_of
+from tests.e2e.support import MODEL, Shop, cli, command, environment, look_again, rows_of
 
 
 @contextmanager
@@ -39,9 +39,9 @@ def started(shop: Shop, *arguments: str, stdin: int | None = subprocess.DEVNULL)
 
 
 def until_called(provider: SimulatorProcess, calls: int) -> None:
-    """Return when the provider has got so many requests; each look is one more request to it, which paces this."""
+    """Return when the provider has got so many requests."""
     while provider.stats()["requests"] < calls:
-        pass
+        look_again()
 
 
 def call_arguments(shop: Shop, *more: str) -> list[str]:
@@ -89,7 +89,7 @@ def test_sigterm_while_waiting_on_an_idle_pipe(shop: Shop) -> None:
         process.stdin.flush()
         before = len(shop.billed())
         while len(shop.billed()) == before:
-            pass
+            look_again()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 143
         assert [row["text"] for row in shop.output()] == ["one"]
@@ -349,7 +349,7 @@ def test_retry_of_an_ordered_output_with_a_gap_loses_no_row(tmp_path: Path) -> N
         ]
         with started(shop, *arguments, "--drain-timeout", "0") as process:
             while len(provider.ledger()) < 6:
-                pass
+                look_again()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=30) == 143
         assert cli("retry", "out.jsonl", cwd=tmp_path).returncode == 0

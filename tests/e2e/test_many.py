@@ -18,7 +18,7 @@ from lcbatch.cli.retry import retry_of
 from lcbatch.errors import UsageError
 from lcbatch.job import Job
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import MODEL, Shop, cli, command, environment
+from tests.e2e.support import MODEL, Shop, cli, command, environment, look_again
 
 _ROWS, _WORDS, _SAMPLES = 600, 150, 3
 _IN_FLIGHT = 16
@@ -73,7 +73,7 @@ def _until_it_ends(folder: Path, provider: SimulatorProcess) -> None:
             return
         target = before + dice.randrange(1, _WORDS * _SAMPLES // (2 * _KILLS))
         while process.poll() is None and provider.stats()["requests"] < target:
-            pass  # each look is a request to the provider, which paces it
+            look_again()
         assert process.poll() is None, "it ended before it could be killed"
         process.kill()
         process.communicate()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import Shop, cli, command, environment, rows_of
+from tests.e2e.support import Shop, cli, command, environment, look_again, rows_of
 
 _HERE = Path(__file__).parent
 _CHAINS = _HERE / "own_chains.py"
@@ -161,7 +161,8 @@ def test_kill_9_in_the_third_step_repays_no_earlier_call(shop: Shop, env: dict[s
     arguments = ("run", "in.jsonl", "--chain", f"{_CHAINS}:stuck_at_the_third", "-o", "out.jsonl")
     run = subprocess.Popen(command(*arguments), cwd=shop.folder, env=environment(shop.folder, **env))
     while shop.provider.stats()["requests"] < asked + 3 * len(rows):
-        assert run.poll() is None, "it ended before it could be killed"  # each look is a request, which paces it
+        assert run.poll() is None, "it ended before it could be killed"
+        look_again()
     run.kill()
     run.communicate()
     paid = [call["prompt"] for call in shop.billed()[before:]]

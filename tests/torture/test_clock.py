@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import Shop, rows_of
+from tests.e2e.support import Shop, look_again, rows_of
 from tests.torture.scale import cases, most_in_a_second, note
 from tests.torture.watched import Ended, watched
 
@@ -66,7 +66,7 @@ def test_a_clock_that_jumps_by_a_day_moves_no_call(tmp_path: Path) -> None:
         def jump() -> None:
             for calls, seconds in ((rows // 4, _DAY_S), (rows // 2, -_DAY_S), (3 * rows // 4, 0)):
                 while provider.stats()["requests"] < calls and not over.is_set():
-                    pass  # each look is a request of its own, which paces it
+                    look_again()
                 _move(tmp_path, seconds)
 
         jumping = threading.Thread(target=jump)

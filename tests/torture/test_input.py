@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import MODEL, Shop
+from tests.e2e.support import MODEL, Shop, look_again
 from tests.torture.bombs import BOMBS
 from tests.torture.scale import cases, note
 from tests.torture.watched import Ended, watched
@@ -142,7 +142,7 @@ def test_a_file_that_grows_while_it_is_read_comes_whole_in_the_end(tmp_path: Pat
                 for line in lines[first : last - 1]:
                     file.write(line)
                 while not provider.stats()["requests"]:
-                    pass  # each look is a request of its own, which paces it
+                    look_again()
                 file.write(lines[-1][:9])
 
         writer = threading.Thread(target=grow)

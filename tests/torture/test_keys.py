@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import MODEL, Shop, command, environment
+from tests.e2e.support import MODEL, Shop, command, environment, look_again
 from tests.torture.network import KEY, files_with, measured, way
 from tests.torture.scale import WHOLE, note
 
@@ -121,7 +121,7 @@ def test_the_key_is_in_no_list_of_processes(provider: SimulatorProcess, tmp_path
     )  # fmt: skip
     try:
         while run.poll() is None and provider.stats()["requests"] == before:
-            pass  # each look is a request to the provider, which paces it
+            look_again()
         lines = _command_lines(run.pid)
     finally:
         run.kill()

@@ -19,7 +19,7 @@ from typing import IO
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import MODEL, Shop, cli, command, environment, rows_of
+from tests.e2e.support import MODEL, Shop, cli, command, environment, look_again, rows_of
 from tests.torture.scale import cases, most_in_a_second, note
 
 _ROWS = 300
@@ -71,10 +71,11 @@ def _started(shop: Shop, *more: str, stdout: int | IO[bytes] = subprocess.DEVNUL
 
 
 def _until(provider: SimulatorProcess, name: str, least: int) -> None:
-    """Each look is a request of its own, which paces this."""
+    """Wait until one of the provider's counters has come so far."""
     deadline_s = time.monotonic() + _DRAINED_WITHIN_S
     while provider.stats()[name] < least:
         assert time.monotonic() < deadline_s, f"{name} never came to {least}"
+        look_again()
 
 
 def _until_said(shop: Shop, run: subprocess.Popen[bytes], words: str) -> None:
