@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lcbatch import pipeline
@@ -227,14 +227,20 @@ async def _cut_short(counting: asyncio.Task[None], enough: asyncio.Event) -> Non
     await asyncio.gather(counting, return_exceptions=True)
 
 
+_COUNTED_BYTES = 4 * 1024 * 1024
+
+
 async def _count(run: Run, enough: asyncio.Event) -> None:
     """How many rows there will be, for whoever watches: the input read once more, for its number alone.
 
-    Where documents are cut into rows, their number is known only when each has been read: that is not done twice.
+    Where documents are cut into rows, their number is known only when each has been read: that is not done twice. A row beyond
+    `_COUNTED_BYTES` is one that could not be read, which is a row as well: it must not stand in memory twice over for its number.
     """
     rows, in_pieces = 0, pieces_of(run.job) is not None
+    given = run.job.input
+    job = replace(run.job, input=replace(given, max_row_bytes=min(given.max_row_bytes, _COUNTED_BYTES)))
     try:
-        async with aclosing(whole_source_of(run.job, run.world, run.place).batches()) as batches:
+        async with aclosing(whole_source_of(job, run.world, run.place).batches()) as batches:
             async for batch in batches:
                 rows += len(batch)
                 if in_pieces and any(item.document is not None for item in batch):

@@ -100,7 +100,7 @@ def _beginning(path: str, size: int) -> bytes:
 
 def _text_of(raw: bytes, document: Document) -> str:
     text = decode_text(raw, document.encoding)
-    if not text.strip():
+    if not text or text.isspace():
         raise unreadable(document, "there is no text in it", Kind.NO_TEXT)
     return text
 

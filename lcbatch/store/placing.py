@@ -306,7 +306,7 @@ class Placing:
 
 _NEW_ROW = """
 INSERT INTO rows (row_id, content, equal_before, whole, id, place, document, failure, fields, twin, sample)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?)
 """
 
 _AT_ONCE = 500
@@ -352,7 +352,7 @@ def _update(connection: sqlite3.Connection, keyed: Keyed, found: _Found, twin: i
     if found.id != keyed.item.id or found.twin != twin:
         standing.was_called(connection, found.row_id)
     connection.execute(
-        "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = ?, twin = ? WHERE row_id = ?",
+        "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = CAST(? AS TEXT), twin = ? WHERE row_id = ?",
         (keyed.whole, *item_columns(keyed), twin, found.row_id),
     )
     if found.done is not None:

@@ -6,7 +6,8 @@ Every query takes one page and ends, so that no reader holds the write-ahead log
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,9 @@ from lcbatch.store.answers import paid
 from lcbatch.store.schema import damaged, verdict
 
 _PAGE = 500
+
+_PAGE_CHARS = 4 * 1024 * 1024
+"""A page of rows ends with the one that brings it beyond so many characters."""
 
 _ENTRY = """
 s.seq, {ordinal}, r.row_id, r.id, r.place, r.fields, r.document IS NOT NULL,
@@ -118,8 +122,8 @@ class Views:
 
     def _fetch(self, query: str, arguments: tuple[int, ...]) -> list[tuple[Any, ...]]:
         try:
-            with self._turn:
-                return self._connection.execute(query, arguments).fetchall()
+            with self._turn, closing(self._connection.execute(query, arguments)) as found:
+                return _page_of(found)
         except sqlite3.DatabaseError as error:
             raise verdict(self._path, error) from error
 
@@ -135,8 +139,7 @@ class Views:
             at = page[-1][0]
             after = entries[-1].seq if entries else after
             self._looked[view] = (after, at)
-            if entries:
-                yield entries
+            yield from _apart(entries)
 
     def _by_ordinal(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
         """Up to the first row that does not stand."""
@@ -147,10 +150,33 @@ class Views:
             at += len(page) if gap is None else gap
             after = entries[-1].ordinal + 1 if entries else after
             self._looked[view] = (after, at)
-            if entries:
-                yield entries
+            yield from _apart(entries)
             if gap is not None:
                 return
+
+
+def _page_of(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The next rows, fewer where they are long: 256 rows may be of 50 MB each."""
+    page, chars = [], 0
+    for columns in found:
+        page.append(columns)
+        chars += sum(len(value) for value in columns if isinstance(value, str))
+        if chars > _PAGE_CHARS:
+            break
+    return page
+
+
+def _apart(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """The same in groups that can be written at once; a long one, whose text stands several times in memory meanwhile, alone."""
+    group: list[Entry] = []
+    for entry in entries:
+        is_long = len(entry.fields) + len(entry.output or "") > _PAGE_CHARS
+        if group and is_long:
+            yield group
+            group = []
+        group.append(entry)
+    if group:
+        yield group
 
 
 def _shown(columns: tuple[Any, ...], view: View) -> bool:
