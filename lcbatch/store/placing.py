@@ -228,6 +228,8 @@ class Placing:
                 row = _Found(self._last_row, keyed.content, before, keyed.whole, item.id, item.place, twin)
             found.append((keyed, row, twin))
         connection.executemany(_NEW_ROW, new)
+        if any(len(row[8]) > _LONG_BYTES for row in new):
+            connection.execute(_NEW_ROW, _NO_ROW)
         connection.executemany(
             "INSERT OR REPLACE INTO places VALUES (?, ?, ?)",
             [(self.generation, ordinal, row.row_id) for ordinal, (_, row, _) in enumerate(found, self.ordinal)],
@@ -306,8 +308,13 @@ class Placing:
 
 _NEW_ROW = """
 INSERT INTO rows (row_id, content, equal_before, whole, id, place, document, failure, fields, twin, sample)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?)
+SELECT ?1, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ? WHERE ?1 IS NOT NULL
 """
+
+_NO_ROW = (None,) * 11
+"""Puts nothing in, and takes the place of the parameters, which SQLite keeps until the statement is given others."""
+
+_LONG_BYTES = 1024 * 1024
 
 _AT_ONCE = 500
 """Parameters of one query."""

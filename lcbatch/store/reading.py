@@ -27,10 +27,11 @@ _PAGE_CHARS = 4 * 1024 * 1024
 """A page of rows ends with the one that brings it beyond so many characters."""
 
 _ENTRY = """
-s.seq, {ordinal}, r.row_id, r.id, r.place, r.fields, r.document IS NOT NULL,
-CASE WHEN a.done THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account, {twin}, {sample},
-CASE WHEN NOT a.done THEN q.text END, CASE WHEN NOT a.done THEN q.body END
+s.seq, {ordinal}, r.row_id, r.id, r.place, CASE WHEN iif(a.done, ?1, ?2) THEN r.fields END, r.document IS NOT NULL,
+CASE WHEN a.done AND ?1 THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account, {twin}, {sample},
+CASE WHEN NOT a.done AND ?2 THEN q.text END, CASE WHEN NOT a.done AND ?2 THEN q.body END
 """
+"""`?1` and `?2`: whether rows that are done, and those that failed, are shown. Of the others no text is read."""
 
 _JOINS = """
 {join} rows r ON r.row_id = s.row_id
@@ -45,7 +46,7 @@ _SAMPLES_SINCE = 4
 
 @dataclass(frozen=True, slots=True)
 class _Queries:
-    """Pages of entries; the last parameter of each is the page's size."""
+    """Pages of entries; the first two parameters of each but the last are what a view shows, the last one is the page's size."""
 
     by_seq: str
     by_ordinal: str
@@ -107,12 +108,12 @@ class Views:
         by_seq, between = self._queries.by_seq, tuple[int, ...]()
         if view.order is Order.INPUT:
             after = 0
-            while page := self._fetch(self._queries.by_ordinal, (self._generation(), after, _PAGE)):
+            while page := self._fetch(self._queries.by_ordinal, (*_shows(view), self._generation(), after, _PAGE)):
                 yield from self._entries(page, view)
                 after += len(page)
             by_seq, between = self._queries.without_place, (self._generation(),)
         after = 0
-        while page := self._fetch(by_seq, (after, *between, _PAGE)):
+        while page := self._fetch(by_seq, (*_shows(view), after, *between, _PAGE)):
             yield from self._entries(page, view)
             after = page[-1][0]
 
@@ -134,7 +135,7 @@ class Views:
             raise damaged(self._path, error) from error
 
     def _by_seq(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
-        while page := self._fetch(self._queries.by_seq, (at, _PAGE)):
+        while page := self._fetch(self._queries.by_seq, (*_shows(view), at, _PAGE)):
             entries = self._entries(page, view)
             at = page[-1][0]
             after = entries[-1].seq if entries else after
@@ -143,7 +144,7 @@ class Views:
 
     def _by_ordinal(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
         """Up to the first row that does not stand."""
-        while page := self._fetch(self._queries.by_ordinal, (self._generation(), at, _PAGE)):
+        while page := self._fetch(self._queries.by_ordinal, (*_shows(view), self._generation(), at, _PAGE)):
             standing = [columns for columns in page if columns[0] is not None]
             gap = next((index for index, columns in enumerate(page) if columns[0] is None), None)
             entries = self._entries(standing[:gap], view)
@@ -177,6 +178,10 @@ def _apart(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         group.append(entry)
     if group:
         yield group
+
+
+def _shows(view: View) -> tuple[int, int]:
+    return int(view.done), int(view.failed)
 
 
 def _shown(columns: tuple[Any, ...], view: View) -> bool:
