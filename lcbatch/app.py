@@ -20,7 +20,7 @@ from lcbatch.job import Job
 from lcbatch.observers.fanout import Fanout
 from lcbatch.observers.figures import Snapshot
 from lcbatch.observers.summary import summary_json
-from lcbatch.opening import Run, open_run, whole_source_of
+from lcbatch.opening import Run, open_run, text_reader, whole_source_of
 from lcbatch.outlay import told_first
 from lcbatch.plan import Plan
 from lcbatch.projecting import bring_up_to_date, projecting
@@ -28,7 +28,6 @@ from lcbatch.records import Json, Row
 from lcbatch.retrying import Retry, requeued
 from lcbatch.rules import StopRules, check_fail_on, check_max_failures
 from lcbatch.sinks import Projector
-from lcbatch.sources.readers import DocumentText
 from lcbatch.watching import noting, sampling
 from lcbatch.wiring import traced
 from lcbatch.work import make_work
@@ -183,7 +182,7 @@ async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projec
         stack.enter_context(run.engine.deadlines.beating())
         await stack.enter_async_context(sampling(run.engine.waiting, run.fanout.emit, world.clock))
         await stack.enter_async_context(noting(lambda: _figures(run), run.store.note_figures))
-        read = await stack.enter_async_context(DocumentText(max_row_bytes=job.input.max_row_bytes))
+        read = await stack.enter_async_context(text_reader(job))
         if job.run.max_time is not None:
             error = TimeIsUp("--max-time has passed", hint="run the same command again to continue")
             stack.callback(on_time(run.shutdown, job.run.max_time, lambda: error, asyncio.sleep).cancel)

@@ -14,12 +14,18 @@ from lcbatch import jsontext
 from lcbatch.errors import ConfigError, Kind
 
 FRAME_BYTES: Final = 8
+OUT_OF_MEMORY: Final = 99
+"""Exit code of a worker that took more memory than it may."""
+
 _START: Final = "from lcbatch.sources.worker import main; main()"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a worker is to read. `kind`: html, pdf, docx or loader; `size`: of the file when it was listed, in bytes."""
+    """What a worker is to read. `kind`: html, pdf, docx or loader; `size`: of the file when it was listed, in bytes.
+
+    `memory_bytes`: what the whole process may take meanwhile, its program code with it; 0: no bound.
+    """
 
     kind: str
     path: str
@@ -27,6 +33,7 @@ class Order:
     max_bytes: int
     encoding: str
     loader: str | None = None
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,7 @@ class Workers:
             except TimeoutError:
                 return Answer(f"reading it took longer than {self._timeout_s:g} s; is it damaged?", Kind.BAD_ROW)
             except (asyncio.IncompleteReadError, OSError):
-                cause = await worker.end()
-                return Answer(f"reading it ended the reader process ({cause}); is it damaged?", Kind.BAD_ROW)
+                return Answer(_why_ended(await worker.end(), order), Kind.BAD_ROW)
             else:
                 self._idle.append(worker)
             finally:
@@ -117,24 +123,30 @@ class _Worker:
         assert stdin is not None
         assert stdout is not None
         if not self._greeted:
-            stdin.write(framed({"sys_path": [entry for entry in sys.path if entry]}))
+            stdin.writelines(framed({"sys_path": [entry for entry in sys.path if entry]}))
             self._greeted = True
-        stdin.write(framed(asdict(order)))
+        stdin.writelines(framed(asdict(order)))
         await stdin.drain()
         size = int.from_bytes(await stdout.readexactly(FRAME_BYTES), "little")
         reply: dict[str, str] = jsontext.loads(await stdout.readexactly(size))
         return reply
 
-    async def end(self) -> str:
-        """Kill it and wait until it is gone; what it died of. Safe to call again."""
+    async def end(self) -> int:
+        """Kill it and wait until it is gone; its exit code, negative for a signal. Safe to call again."""
         with suppress(ProcessLookupError):
             if self._process.returncode is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
-        code = await self._process.wait()
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return await self._process.wait()
 
 
-def framed(value: dict[str, object]) -> bytes:
+def _why_ended(code: int, order: Order) -> str:
+    if code == OUT_OF_MEMORY:
+        return f"reading it takes more than {order.memory_bytes >> 20} MB of memory; split it, or raise --reader-memory"
+    cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"reading it ended the reader process ({cause}); is it damaged?"
+
+
+def framed(value: dict[str, object]) -> tuple[bytes, bytes]:
     """One message: its length in 8 bytes, then JSON."""
-    body = jsontext.dumps(value).encode()
-    return len(body).to_bytes(FRAME_BYTES, "little") + body
+    body = jsontext.encoded(value)
+    return len(body).to_bytes(FRAME_BYTES, "little"), body
