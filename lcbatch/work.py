@@ -52,7 +52,9 @@ def make_work(
             if scope.calls_out and settle is not None:
                 await settle(scope)
         finally:
-            current_row.reset(before)  # a worker that waits for its next row would keep this one, and its last reply
+            # A worker that waits for its next row would keep this one, and a connection's timers keep the scope that it was opened in.
+            current_row.reset(before)
+            scope.last_reply = None
         return outcome
 
     return work
