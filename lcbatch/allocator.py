@@ -1,4 +1,4 @@
-"""How the C library's allocator keeps what was freed: for the program and its worker processes, not for whoever imports lcbatch."""
+"""How the C library's allocator keeps what was freed: for the program and its workers, not for whoever imports lcbatch."""
 
 from __future__ import annotations
 

@@ -60,8 +60,7 @@ def encoded(value: Json) -> bytes:
 
 def write(value: Json, out: BinaryIO) -> None:
     """Write the value as JSON, a long text in steps. Raises orjson.JSONEncodeError for what `dumps` writes another way."""
-    for piece in _pieces(value, _AS_IT_IS):
-        out.write(piece)
+    out.writelines(_pieces(value, _AS_IT_IS))
 
 
 def loads(text: bytes | str) -> Json:

@@ -52,7 +52,7 @@ def make_work(
             if scope.calls_out and settle is not None:
                 await settle(scope)
         finally:
-            # A worker that waits for its next row would keep this one, and a connection's timers keep the scope that it was opened in.
+            # A worker that waits for its next row would keep this one, and a connection's timers the scope that opened it.
             current_row.reset(before)
             scope.last_reply = None
         return outcome

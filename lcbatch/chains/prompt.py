@@ -117,7 +117,9 @@ class RequestChain:
         parameters = {name: value for name, value in body.items() if name not in _SENT_BY_US}
         for name, forms in _FORMS.items():
             if not isinstance(parameters.get(name), forms | None):
-                raise CallFailed(Failure(Kind.BAD_ROW, f"`{name}` in its `body` is not of the form that OpenAI's API takes"))
+                raise CallFailed(
+                    Failure(Kind.BAD_ROW, f"`{name}` in its `body` is not of the form that OpenAI's API takes")
+                )
         if not all(isinstance(tool, dict) for tool in parameters.get("tools") or ()):
             raise CallFailed(Failure(Kind.BAD_ROW, "`tools` in its `body` is no list of objects"))
         if self.row_models and body.get("model"):

@@ -34,8 +34,9 @@ class DocumentText:
     replaced when one dies or takes longer than `timeout_s` on one document.
 
     Calling it raises CallFailed for a document without text (no_text), one that is broken, encrypted, larger than
-    `max_row_bytes` or changed since it was listed, or that takes a worker more than `memory_bytes` (bad_row), and ConfigError for a loader that cannot be imported. A
-    cancelled call ends the worker that was busy with it. May be called concurrently; callers wait their turn.
+    `max_row_bytes` or changed since it was listed, or that takes a worker more than `memory_bytes` (bad_row), and
+    ConfigError for a loader that cannot be imported. A cancelled call ends the worker that was busy with it. May be called
+    concurrently; callers wait their turn.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ async def text_batches(chunks: Chunks, name: str, taking: Taking) -> Batches:
         else:
             for unpacked in unpacker.finish():
                 whole += unpacked
-    yield [text_item(whole, name, taking)]
+    yield [text_item(bytes(whole), name, taking)]
 
 
 async def _readable(chunks: Chunks, name: str) -> Chunks:

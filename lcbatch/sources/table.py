@@ -24,7 +24,7 @@ _TO_CLOSING: Final = re.compile('[^"]*+(?:""[^"]*+)*+"')
 
 
 def long_cells(record: str, delimiter: str) -> list[str] | None:
-    """What the csv module makes of a record without its line end, at a quarter of its memory; None for what it might see otherwise."""
+    """What the csv module makes of a record without its line end, at a quarter of its memory; None where in doubt."""
     cells: list[str] = []
     at = 0
     while True:

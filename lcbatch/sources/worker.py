@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import mmap
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from lcbatch import jsontext
@@ -17,15 +14,10 @@ from lcbatch.allocator import give_back
 from lcbatch.errors import ConfigError, Kind
 from lcbatch.records import Json
 from lcbatch.sources.extract import Extraction, NoText, Unreadable
-from lcbatch.sources.workers import FRAME_BYTES, OUT_OF_MEMORY, framed
+from lcbatch.sources.workers import FRAME_BYTES, framed
 
 _ADDRESSES_BYTES: Final = 2 * 1024**3
 """Address space of a worker. What asks for more than that at once is refused before it is noticed how much it takes."""
-
-_LOOK_S: Final = 0.01
-"""The system tells nobody that a process grows. Unfolding fills some 10 MB in this time."""
-
-_STATM: Final = Path("/proc/self/statm")
 
 _LONGEST_CAUSE: Final = 400
 _MODULES: Final = {"html": "from_html", "pdf": "from_pdf", "docx": "from_docx", "loader": "from_loader"}
@@ -41,10 +33,7 @@ def main() -> None:
         waiting = _Inbox(orders)
         sys.path += [entry for entry in waiting.next()["sys_path"] if entry not in sys.path]
         while True:
-            order = waiting.next()
-            with _within(order["memory_bytes"]):
-                answer = _answer(order)
-            for part in framed(answer):
+            for part in framed(_answer(waiting.next())):
                 answers.write(part)
             answers.flush()
 
@@ -74,28 +63,6 @@ def _limit_memory() -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):
         resource = importlib.import_module("resource")
         resource.setrlimit(resource.RLIMIT_AS, (_ADDRESSES_BYTES, _ADDRESSES_BYTES))
-
-
-@contextlib.contextmanager
-def _within(memory_bytes: int) -> Iterator[None]:
-    """End this process when it takes more than that while inside; 0: whatever it takes. Nothing where there is no /proc.
-
-    No limit of the system's does it: the parsers catch a failed allocation somewhere deep, and give what they have so far for
-    the whole document (trafilatura did, a tenth of it).
-    """
-    done = threading.Event()
-    if memory_bytes and _STATM.exists():
-        threading.Thread(target=_watch, args=(memory_bytes // mmap.PAGESIZE, done), daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
-
-
-def _watch(most_pages: int, done: threading.Event) -> None:
-    while not done.wait(_LOOK_S):
-        if int(_STATM.read_bytes().split()[1]) > most_pages:
-            os._exit(OUT_OF_MEMORY)
 
 
 def _answer(order: dict[str, Json]) -> dict[str, object]:

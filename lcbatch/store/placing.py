@@ -359,7 +359,8 @@ def _update(connection: sqlite3.Connection, keyed: Keyed, found: _Found, twin: i
     if found.id != keyed.item.id or found.twin != twin:
         standing.was_called(connection, found.row_id)
     connection.execute(
-        "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = CAST(? AS TEXT), twin = ? WHERE row_id = ?",
+        "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = CAST(? AS TEXT), twin = ? "
+        "WHERE row_id = ?",
         (keyed.whole, *item_columns(keyed), twin, found.row_id),
     )
     if found.done is not None:

@@ -17,6 +17,7 @@ from tests.torture.memory import children_of, high_water_mb
 
 _LOOK_S = 0.02
 
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a run ended. `peak_mib` is of the program itself, `whole_peak_mib` of it or its largest child."""
