@@ -12,8 +12,10 @@ _WHILE_LOADING = 200_000
 def main() -> None:
     """Run the command line and leave with its exit code."""
     gc.set_threshold(_WHILE_LOADING)
-    from lcbatch.cli.edge import run_cli  # noqa: PLC0415 - so that importing lcbatch.__main__ costs nothing
+    from lcbatch.allocator import give_back  # noqa: PLC0415 - so that importing lcbatch.__main__ costs nothing
+    from lcbatch.cli.edge import run_cli  # noqa: PLC0415
 
+    give_back()
     run_cli(sys.argv[1:])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lcbatch import pipeline
@@ -20,7 +20,7 @@ from lcbatch.job import Job
 from lcbatch.observers.fanout import Fanout
 from lcbatch.observers.figures import Snapshot
 from lcbatch.observers.summary import summary_json
-from lcbatch.opening import Run, open_run, whole_source_of
+from lcbatch.opening import Run, open_run, text_reader, whole_source_of
 from lcbatch.outlay import told_first
 from lcbatch.plan import Plan
 from lcbatch.projecting import bring_up_to_date, projecting
@@ -28,7 +28,6 @@ from lcbatch.records import Json, Row
 from lcbatch.retrying import Retry, requeued
 from lcbatch.rules import StopRules, check_fail_on, check_max_failures
 from lcbatch.sinks import Projector
-from lcbatch.sources.readers import DocumentText
 from lcbatch.watching import noting, sampling
 from lcbatch.wiring import traced
 from lcbatch.work import make_work
@@ -183,7 +182,7 @@ async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projec
         stack.enter_context(run.engine.deadlines.beating())
         await stack.enter_async_context(sampling(run.engine.waiting, run.fanout.emit, world.clock))
         await stack.enter_async_context(noting(lambda: _figures(run), run.store.note_figures))
-        read = await stack.enter_async_context(DocumentText(max_row_bytes=job.input.max_row_bytes))
+        read = await stack.enter_async_context(text_reader(job))
         if job.run.max_time is not None:
             error = TimeIsUp("--max-time has passed", hint="run the same command again to continue")
             stack.callback(on_time(run.shutdown, job.run.max_time, lambda: error, asyncio.sleep).cancel)
@@ -227,14 +226,20 @@ async def _cut_short(counting: asyncio.Task[None], enough: asyncio.Event) -> Non
     await asyncio.gather(counting, return_exceptions=True)
 
 
+_COUNTED_BYTES = 4 * 1024 * 1024
+
+
 async def _count(run: Run, enough: asyncio.Event) -> None:
     """How many rows there will be, for whoever watches: the input read once more, for its number alone.
 
-    Where documents are cut into rows, their number is known only when each has been read: that is not done twice.
+    Where documents are cut into rows, their number is known only when each has been read: that is not done twice. A row beyond
+    `_COUNTED_BYTES` is one that could not be read, which is a row as well: it must not stand in memory twice over for its number.
     """
     rows, in_pieces = 0, pieces_of(run.job) is not None
+    given = run.job.input
+    job = replace(run.job, input=replace(given, max_row_bytes=min(given.max_row_bytes, _COUNTED_BYTES)))
     try:
-        async with aclosing(whole_source_of(run.job, run.world, run.place).batches()) as batches:
+        async with aclosing(whole_source_of(job, run.world, run.place).batches()) as batches:
             async for batch in batches:
                 rows += len(batch)
                 if in_pieces and any(item.document is not None for item in batch):

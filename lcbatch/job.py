@@ -79,6 +79,12 @@ class InputOptions:
     max_row_bytes: int = option(
         64 * 1024 * 1024, "A larger row or document fails instead of being read.", parse="bytes", metavar="SIZE"
     )
+    reader_memory: int = option(
+        240 * 1024 * 1024,
+        "A PDF, DOCX or HTML file fails where reading it takes more memory.",
+        parse="bytes",
+        metavar="SIZE",
+    )
     chunk_tokens: int = option(
         512, "Longest piece of a document that gets a vector of its own, in tokens.", tasks=(EMBED,), metavar="N"
     )

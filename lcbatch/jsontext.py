@@ -6,10 +6,12 @@ a model may send the first, and an input may hold the second as an id.
 
 from __future__ import annotations
 
+import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from typing import BinaryIO
 
 import orjson
 
@@ -17,6 +19,18 @@ from lcbatch.records import Json
 
 _DIGITS_AS_ZEROS = bytes(48 if chr(code).isdigit() else 32 for code in range(128)).ljust(256)
 _LONG_INTEGER = b"0" * 19
+
+_AS_IT_IS = orjson.OPT_NON_STR_KEYS
+_SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+
+_STEP = 1024 * 1024
+"""Longer texts are gone through in steps of so many bytes or characters. orjson leaves a whole text's UTF-8 with the text for as
+long as that lives, where it is not plain ASCII, and a translated or a hashed copy of 50 MB is 50 MB more at the worst moment."""
+
+_MOST_LOOKED_AT = 64
+"""Members of an object or array among which a long text is looked for: vectors have more, and hold none."""
+
+_LEVELS_LOOKED_AT = 3
 
 DIGEST_BYTES = 16
 
@@ -27,9 +41,26 @@ MOST_DEPTH = 200
 def dumps(value: Json) -> str:
     """Compact JSON text that UTF-8 can encode; NaN and infinity are null in it. Raises TypeError for what is no JSON."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(value, option=_AS_IT_IS).decode()
     except orjson.JSONEncodeError:
         return json.dumps(_finite(value), separators=(",", ":"), ensure_ascii=True)
+
+
+def encoded(value: Json) -> bytes:
+    """`dumps` as UTF-8, at the price of its own size alone, whatever the text's characters."""
+    try:
+        if not holds_long_text(value):
+            return orjson.dumps(value, option=_AS_IT_IS)
+        out = io.BytesIO()
+        write(value, out)
+        return out.getvalue()
+    except orjson.JSONEncodeError:
+        return dumps(value).encode()
+
+
+def write(value: Json, out: BinaryIO) -> None:
+    """Write the value as JSON, a long text in steps. Raises orjson.JSONEncodeError for what `dumps` writes another way."""
+    out.writelines(_pieces(value, _AS_IT_IS))
 
 
 def loads(text: bytes | str) -> Json:
@@ -42,7 +73,7 @@ def loads(text: bytes | str) -> Json:
 
 
 def _parsed(raw: bytes) -> Json:
-    if _LONG_INTEGER not in raw.translate(_DIGITS_AS_ZEROS):
+    if not _may_hold_long_integer(raw):
         try:
             return orjson.loads(raw)
         except orjson.JSONDecodeError:
@@ -51,6 +82,13 @@ def _parsed(raw: bytes) -> Json:
         return json.loads(raw)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def _may_hold_long_integer(raw: bytes) -> bool:
+    if len(raw) <= _STEP:
+        return _LONG_INTEGER in raw.translate(_DIGITS_AS_ZEROS)
+    steps = (raw[at : at + _STEP + len(_LONG_INTEGER)] for at in range(0, len(raw), _STEP))
+    return any(_LONG_INTEGER in step.translate(_DIGITS_AS_ZEROS) for step in steps)
 
 
 def _is_too_deep(value: Json) -> bool:
@@ -80,9 +118,60 @@ def _finite(value: Json) -> Json:
 def canonical(value: Json) -> bytes:
     """The same bytes for equal values, whatever the order of keys: what identities are hashed over."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(value, option=_SORTED)
     except orjson.JSONEncodeError:
         return json.dumps(_finite(value), separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode()
+
+
+def digest_of(value: Json, *parts: bytes) -> bytes:
+    """`digest` of the value's canonical JSON and the parts, without those bytes ever being there as a whole."""
+    if not holds_long_text(value):
+        return digest(canonical(value), *parts)
+    state = blake2b(digest_size=DIGEST_BYTES)
+    try:
+        state.update(sum(map(len, _pieces(value, _SORTED))).to_bytes(8, "little"))
+        for piece in _pieces(value, _SORTED):
+            state.update(piece)
+    except orjson.JSONEncodeError:
+        return digest(canonical(value), *parts)
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.digest()
+
+
+def holds_long_text(value: Json, levels: int = _LEVELS_LOOKED_AT) -> bool:
+    """Whether a text of more than a million characters is in it, near its top."""
+    if type(value) is str:
+        return len(value) > _STEP
+    if not levels or type(value) not in {dict, list} or len(value) > _MOST_LOOKED_AT:
+        return False
+    return any(holds_long_text(inner, levels - 1) for inner in _parts(value))
+
+
+def _pieces(value: Json, option: int) -> Iterator[bytes]:
+    """What orjson writes, a long text in steps. Raises JSONEncodeError."""
+    if not holds_long_text(value) or (type(value) is dict and not all(type(name) is str for name in value)):
+        yield orjson.dumps(value, option=option)
+    elif type(value) is str:
+        yield b'"'
+        for at in range(0, len(value), _STEP):
+            yield orjson.dumps(value[at : at + _STEP])[1:-1]
+        yield b'"'
+    elif type(value) is dict:
+        before = b"{"
+        for name in sorted(value) if option == _SORTED else value:
+            yield before + orjson.dumps(name) + b":"
+            yield from _pieces(value[name], option)
+            before = b","
+        yield b"}"
+    else:
+        before = b"["
+        for inner in value:
+            yield before
+            yield from _pieces(inner, option)
+            before = b","
+        yield b"]"
 
 
 def digest(*parts: bytes) -> bytes:

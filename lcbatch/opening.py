@@ -31,6 +31,7 @@ from lcbatch.sinks import errors_sink, open_sink
 from lcbatch.sources import open_source
 from lcbatch.sources.peek import Peeked
 from lcbatch.sources.pieces import InPieces
+from lcbatch.sources.readers import DocumentText
 from lcbatch.store.opened import open_store
 from lcbatch.store.run_store import RunStore
 from lcbatch.wiring import Surroundings, batching_of, call_stack, govern, lines_of
@@ -225,7 +226,12 @@ async def row_model_of(job: Job, source: Peeked | None) -> str | None:
 def source_of(job: Job, world: World, place: Place) -> Source:
     """The job's input; documents in pieces, where the task wants them so."""
     source, pieces = whole_source_of(job, world, place), pieces_of(job)
-    return source if pieces is None else InPieces(source, pieces, max_row_bytes=job.input.max_row_bytes)
+    return source if pieces is None else InPieces(source, pieces, partial(text_reader, job))
+
+
+def text_reader(job: Job) -> DocumentText:
+    """What reads the documents' texts, within the job's bounds. To be entered."""
+    return DocumentText(max_row_bytes=job.input.max_row_bytes, memory_bytes=job.input.reader_memory)
 
 
 def whole_source_of(job: Job, world: World, place: Place) -> Source:

@@ -43,6 +43,7 @@ async def run(parts: Parts, rows: AsyncIterator[Row]) -> None:
             await _settle(parts, parts.rules.judge(outcomes))
             if parts.rules.stop is not None and parts.shutdown.reason is None:
                 parts.shutdown.request(parts.rules.stop)
+            del outcomes  # the next may be long in coming, and these may hold rows of 50 MB
     await _settle(parts, parts.rules.rest())
 
 

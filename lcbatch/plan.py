@@ -242,13 +242,13 @@ class Plan:
         used = item.fields if uses is None else {name: item.fields[name] for name in uses if name in item.fields}
         if item.failure is not None or (item.document is not None and uses is None):
             used = {name: value for name, value in item.fields.items() if item.document is None or name != "path"}
-        content = jsontext.digest(jsontext.canonical(used), document)
+        content = jsontext.digest_of(used, document)
         rest = [
             item.id,
             item.document and [item.document.path, item.document.digest],
             item.failure and item.failure.message,
         ]
-        return Keyed(item, content, jsontext.digest(jsontext.canonical([item.fields, rest])))
+        return Keyed(item, content, jsontext.digest_of([item.fields, rest]))
 
 
 def _wants_text(uses: frozenset[str] | None) -> bool:

@@ -41,7 +41,7 @@ from lcbatch.models.prices import price_of
 from lcbatch.models.served import Served
 from lcbatch.observers.figures import RowFigures
 from lcbatch.observers.stats import Stats
-from lcbatch.opening import row_model_of, source_of
+from lcbatch.opening import row_model_of, source_of, text_reader
 from lcbatch.outputs import Place, locked, place_of
 from lcbatch.plan import Plan
 from lcbatch.ports import Ask, Chain, Clock, DocumentReader, Keyed, Placed, Source, State
@@ -50,7 +50,6 @@ from lcbatch.rules import check_fail_on, check_max_failures
 from lcbatch.sample import Seen
 from lcbatch.sinks import open_sink
 from lcbatch.sources.peek import Peeked
-from lcbatch.sources.readers import DocumentText
 from lcbatch.store.facts import Spent
 from lcbatch.store.opened import open_store
 from lcbatch.store.past import PastReplies, fingerprint_of
@@ -125,7 +124,7 @@ async def survey_of(job: Job, world: World) -> Survey:
             return found
         if not models:
             return _as_before(found)
-        read = await stack.enter_async_context(DocumentText(max_row_bytes=job.input.max_row_bytes))
+        read = await stack.enter_async_context(text_reader(job))
         before = None
         if place.store.exists() and not job.run.fresh:
             connection = stack.enter_context(closing(connect(place.store, read_only=True)))

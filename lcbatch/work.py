@@ -43,13 +43,18 @@ def make_work(
         return _done(row, output, scope, clock)
 
     async def work(row: Row) -> Outcome:
-        scope = RowScope(row, clock())
-        current_row.set(scope)
         if row.failure is not None:
             return Failed(row, row.failure)
-        outcome = await outcome_of(row, scope)
-        if scope.calls_out and settle is not None:
-            await settle(scope)
+        scope = RowScope(row, clock())
+        before = current_row.set(scope)
+        try:
+            outcome = await outcome_of(row, scope)
+            if scope.calls_out and settle is not None:
+                await settle(scope)
+        finally:
+            # A worker that waits for its next row would keep this one, and a connection's timers the scope that opened it.
+            current_row.reset(before)
+            scope.last_reply = None
         return outcome
 
     return work

@@ -120,3 +120,16 @@ def test_what_is_no_json_is_a_type_error(value: Any) -> None:
 def test_a_digest_knows_where_its_parts_end(left: list[bytes], right: list[bytes]) -> None:
     assert (jsontext.digest(*left) == jsontext.digest(*right)) == (left == right)
     assert len(jsontext.digest(*left)) == jsontext.DIGEST_BYTES
+
+
+@pytest.mark.parametrize("text", ['plain \\ "words"\n', "é\u2019ж", "\U0001f600 \x00", "a\ud800b"])
+def test_long_texts_are_written_and_hashed_as_short_ones_are(text: str) -> None:
+    value = {"z": [{"content": text * 400_000}, 1, None], "a": {"é": text * 300_000}, "n": 2.5}
+    assert jsontext.encoded(value) == jsontext.dumps(value).encode()
+    assert jsontext.digest_of(value, b"x") == jsontext.digest(jsontext.canonical(value), b"x")
+    assert jsontext.loads(jsontext.encoded(value)) == value
+
+
+def test_a_long_integer_is_found_wherever_it_stands_in_a_long_text() -> None:
+    for before in range(1_048_550, 1_048_600, 7):
+        assert jsontext.loads(f'["{"x" * before}",{2**70}]'.encode())[1] == 2**70

@@ -36,7 +36,7 @@ class _Stored:
 
     async def __call__(self, request: Request) -> Reply:
         scope = current_row.get()
-        said = jsontext.digest(jsontext.canonical([request.messages, dict(request.params)]))
+        said = jsontext.digest_of([request.messages, dict(request.params)])
         times = scope.occurrence(said)
         of_request = (self._replies.chain_fingerprint, said, times.to_bytes(4, "little"))
         key = jsontext.digest(scope.row.key, *of_request)

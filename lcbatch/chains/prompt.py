@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from lcbatch.chains.replies import answer_text
 from lcbatch.chains.template import Template
@@ -57,6 +58,18 @@ _SENT_BY_US = frozenset({"messages", "model", "stream", "stream_options", "n"})
 """Of an OpenAI Batch body: what is not passed on as a call's parameter."""
 
 
+_FORMS: Mapping[str, Any] = {
+    "tools": list,
+    "tool_choice": str | dict,
+    "response_format": dict,
+    "stop": str | list,
+    "metadata": dict,
+    "max_tokens": int,
+    "max_completion_tokens": int,
+}
+"""What LangChain looks into before anything is sent, and breaks on where it is something else."""
+
+
 @dataclass(frozen=True)
 class RequestChain:
     """Rows that say themselves what to send: `prompt`, `messages`, or `body` of an OpenAI Batch request."""
@@ -102,6 +115,13 @@ class RequestChain:
         if not isinstance(body, dict):
             return {}
         parameters = {name: value for name, value in body.items() if name not in _SENT_BY_US}
+        for name, forms in _FORMS.items():
+            if not isinstance(parameters.get(name), forms | None):
+                raise CallFailed(
+                    Failure(Kind.BAD_ROW, f"`{name}` in its `body` is not of the form that OpenAI's API takes")
+                )
+        if not all(isinstance(tool, dict) for tool in parameters.get("tools") or ()):
+            raise CallFailed(Failure(Kind.BAD_ROW, "`tools` in its `body` is no list of objects"))
         if self.row_models and body.get("model"):
             parameters["model"] = body["model"]
         return parameters

@@ -144,14 +144,22 @@ def _validator(schema: Json, where: str, formats: FormatChecker | None) -> Valid
 
     if not isinstance(schema, dict):
         raise ConfigError(f"{where}: a schema is an object", hint=_NO_OBJECT)
+    for name in ("$schema", "$id"):
+        if not isinstance(schema.get(name, ""), str):
+            raise ConfigError(f"{where}: no valid JSON schema: {name} is no text", hint="leave it out, or name a draft")
     kind = validator_for(schema, default=Draft202012Validator)
     try:
         kind.check_schema(schema)
     except SchemaError as error:
         at = "/".join(map(str, error.absolute_path)) or "its top"
         raise ConfigError(f"{where}: no valid JSON schema: at {at}: {error.message[:_MOST_FAULT_CHARS]}") from error
+    checked = set[int]()
     for reference in _references(schema):
-        _resolved(schema, reference, where)
+        if _comes_back(schema, _resolved(schema, reference, where), where, (), checked):
+            raise ConfigError(
+                f"{where}: {reference!r} comes back to itself before it says anything of the answer",
+                hint="a reference to itself belongs into properties or items",
+            )
     validator: Validator = kind(schema, registry=Registry(), format_checker=formats)
     return validator
 
@@ -181,6 +189,27 @@ def _references(schema: Json) -> Iterable[str]:
             yield from _references(inner)
 
 
+_OF_THE_SAME_VALUE = ("not", "if", "then", "else")
+_ALL_OF_THE_SAME_VALUE = ("allOf", "anyOf", "oneOf")
+
+
+def _comes_back(schema: dict[str, Json], node: Json, where: str, path: tuple[int, ...], checked: set[int]) -> bool:
+    """Whether holding one value against the node would never end. `checked` are nodes that are known to end."""
+    if not isinstance(node, dict) or id(node) in checked:
+        return False
+    if id(node) in path:
+        return True
+    inner = [node[name] for name in _OF_THE_SAME_VALUE if name in node]
+    for name in _ALL_OF_THE_SAME_VALUE:
+        inner += node[name] if isinstance(node.get(name), list) else []
+    if isinstance(node.get("$ref"), str):
+        inner.append(_resolved(schema, node["$ref"], where))
+    if any(_comes_back(schema, one, where, (*path, id(node)), checked) for one in inner):
+        return True
+    checked.add(id(node))
+    return False
+
+
 def _resolved(schema: dict[str, Json], reference: str, where: str) -> dict[str, Json]:
     """What a reference into the schema itself means. Raises ConfigError for any other."""
     node: Json = schema
@@ -199,11 +228,14 @@ def _resolved(schema: dict[str, Json], reference: str, where: str) -> dict[str, 
 
 def _valid(validator: Validator, value: dict[str, Json]) -> dict[str, Json]:
     faults = []
-    for error in validator.iter_errors(value):
-        at = ".".join(map(str, error.absolute_path))
-        faults.append(f"{at}: {error.message[:_MOST_FAULT_CHARS]}" if at else error.message[:_MOST_FAULT_CHARS])
-        if len(faults) == _MOST_FAULTS:
-            break
+    try:
+        for error in validator.iter_errors(value):
+            at = ".".join(map(str, error.absolute_path))
+            faults.append(f"{at}: {error.message[:_MOST_FAULT_CHARS]}" if at else error.message[:_MOST_FAULT_CHARS])
+            if len(faults) == _MOST_FAULTS:
+                break
+    except RecursionError:
+        faults.append("it is nested too deep")
     if faults:
         raise Misfit("; ".join(faults))
     return value

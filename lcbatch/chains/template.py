@@ -35,7 +35,7 @@ class Template:
         filled = list(self.parts)
         for index in range(1, len(filled), 2):
             filled[index] = as_text(fields[filled[index]])
-        return "".join(filled)
+        return "".join(filter(None, filled))  # of one part alone it is that part, not a copy
 
 
 def parse_template(text: str) -> Template:

@@ -42,6 +42,7 @@ class _Finished:
             self._room.set()
             if outcomes:
                 yield outcomes
+            del outcomes  # the next may be long in coming
 
 
 class _Handoff:
@@ -161,6 +162,7 @@ class LocalExecutor:
         while (row := await handoff.take()) is not None:
             self._emit(RowsStarted(1))
             await finished.put(await work(row))
+            row = None  # while it waits for the next one, a worker would keep this one in memory
             if len(self._workers) > self._window and me is not None:
                 # At once, not by the callback: of many that end together only those beyond the window may go.
                 self._workers.discard(me)

@@ -6,12 +6,14 @@ in their texts alone, so it is built once; the parity tests hold this to what La
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from lcbatch import jsontext
 from lcbatch.records import Answer, Json, Request, Usage
 
 if TYPE_CHECKING:
@@ -69,11 +71,24 @@ class Frame:
     def around(self, messages: Sequence[Mapping[str, str]], params: Mapping[str, Json]) -> bytes | None:
         """The whole body, for messages in the model's own roles; None for what is no Unicode."""
         try:
-            said = orjson.dumps(messages)
             form = b"," + orjson.dumps(params)[1:-1] if params else b""
+            if jsontext.holds_long_text(messages):
+                return self._around_long(messages, form)
+            said = orjson.dumps(messages)
         except orjson.JSONEncodeError:  # a lone surrogate
             return None
-        return b'%b%b"messages":%b%b}' % (self.head, b"," if len(self.head) > 1 else b"", said, form)
+        return b"%b%b%b}" % (self._opening(), said, form)
+
+    def _around_long(self, messages: Sequence[Mapping[str, str]], form: bytes) -> bytes:
+        """The same without a second copy of what is said. Raises JSONEncodeError."""
+        out = io.BytesIO()
+        out.write(self._opening())
+        jsontext.write(messages, out)
+        out.write(form + b"}")
+        return out.getvalue()
+
+    def _opening(self) -> bytes:
+        return b'%b%b"messages":' % (self.head, b"," if len(self.head) > 1 else b"")
 
 
 def _content(message: Any) -> Any:

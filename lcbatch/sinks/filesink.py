@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from lcbatch.ports import Entry, Name, View
@@ -13,6 +13,7 @@ from lcbatch.sinks.faults import RewriteNeeded
 from lcbatch.sinks.lines import Format
 
 _GROUP = 512
+_GROUP_CHARS = 4 * 1024 * 1024
 
 
 class FileSink:
@@ -64,7 +65,7 @@ class FileSink:
     def _replace(self, entries: Iterable[Entry]) -> None:
         rows = iter(entries)
         with self._file.replacement() as write:
-            while group := list(islice(rows, _GROUP)):
+            while group := _next_group(rows):
                 write(self._format.encode(group))
 
     def discard(self, names: Sequence[Name]) -> None:
@@ -83,3 +84,14 @@ class FileSink:
             "done": self.view.done,
             "failed": self.view.failed,
         }
+
+
+def _next_group(rows: Iterator[Entry]) -> list[Entry]:
+    """What is written at once: many rows, or few where they are long."""
+    group, chars = [], 0
+    for entry in islice(rows, _GROUP):
+        group.append(entry)
+        chars += len(entry.fields) + len(entry.output or "")
+        if chars > _GROUP_CHARS:
+            break
+    return group

@@ -87,9 +87,12 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
-def joined(head: str, tail: str) -> str:
-    """One line: the members of the JSON object text `head`, then those in `tail`."""
-    return f"{head[:-1]},{tail}}}\n" if len(head) > len("{}") else f"{{{tail}}}\n"
+def joined(head: str, *tail: str) -> str:
+    """One line: the members of the JSON object text `head`, then those whose text `tail` is in pieces.
+
+    Put together once: a piece may be an answer of 50 MB.
+    """
+    return "".join((head[:-1], ",", *tail, "}\n") if len(head) > len("{}") else ("{", *tail, "}\n"))
 
 
 def without(names: Sequence[str]) -> Callable[[str], str]:
@@ -125,16 +128,15 @@ def row_line(selection: Selection) -> Callable[[Entry], str]:
 
     def line(entry: Entry) -> str:
         head = clear(entry.fields if whole and not entry.is_document else jsontext.dumps(selection.fields(entry)))
-        tail = f"{name}:{selection.answer(entry)}"
-        if selection.samples:
-            tail = f'"{SAMPLE_FIELD}":{entry.sample},{tail}'
+        before = f'"{SAMPLE_FIELD}":{entry.sample},{name}:' if selection.samples else f"{name}:"
+        tail = ""
         if selection.meta:
             tail += f',"{META}":{jsontext.dumps(dict(entry.meta))}'
         if entry.kind is not None:
             key = error_name([*jsontext.loads(head), *added])
             head = without((key,))(head)
             tail += f',"{key}":{jsontext.dumps({"kind": entry.kind, "message": entry.message, **_answer(entry)})}'
-        return joined(head, tail)
+        return joined(head, before, selection.answer(entry), tail)
 
     return line
 

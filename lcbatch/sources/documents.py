@@ -77,7 +77,7 @@ def text_item(raw: bytes, name: str, taking: Taking) -> Item:
     if raw.startswith(_BINARY_BEGINNINGS):
         return _failed(found, "a PDF or DOCX cannot be read from a pipe", "save it to a file and name that")
     text = decode_text(raw, taking.encoding)
-    if not text.strip():
+    if not text or text.isspace():
         return _failed(found, "there is no text in it", "is what writes into the pipe failing?", Kind.NO_TEXT)
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).hexdigest()
     return Item({**_fields(name), "text": text}, name, name, Document("-", digest, len(raw), taking.encoding))

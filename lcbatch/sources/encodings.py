@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import re
 from typing import Final
 
 from lcbatch.errors import UsageError
@@ -123,7 +122,8 @@ def decode_text(raw: bytes, encoding: str) -> str:
     else:
         told = encoding not in _UTF8
         text = raw.decode(encoding if told else _unmarked_utf16(raw) or encoding, "replace")
-    return re.sub(r"\r\n?", "\n", text).replace("\0", "\ufffd")
+    # Not by a pattern: it would keep every line as a string of its own, which takes more than the text.
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
 
 
 def _unmarked_utf16(raw: bytes) -> str | None:

@@ -24,7 +24,7 @@ def extract(asked: Extraction) -> str:
     try:
         with open(asked.path, "rb") as file:  # noqa: PTH123 - the name may hold undecodable bytes
             text = _pages(pypdf.PdfReader(file), asked.max_bytes)
-    except Unreadable:
+    except (Unreadable, MemoryError):
         raise
     except pypdf.errors.DependencyError as missing:
         raise Unreadable(f"{_ENCRYPTED}, or pip install 'pypdf[crypto]' ({missing})") from missing

@@ -28,8 +28,7 @@ class LineSplitter:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._parts: list[bytes] = []
-        self._held = 0
+        self._held = bytearray()
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The lines that became complete, without their newline."""
@@ -48,15 +47,11 @@ class LineSplitter:
         return [self._release()] if self._held else []
 
     def _hold(self, part: bytes) -> None:
-        kept = part[: self._limit + 1 - self._held]
-        if kept:
-            self._parts.append(kept)
-            self._held += len(kept)
+        self._held += part[: self._limit + 1 - len(self._held)]
 
     def _release(self) -> bytes:
-        line = b"".join(self._parts)
-        self._parts.clear()
-        self._held = 0
+        line = bytes(self._held)
+        self._held = bytearray()
         return line
 
 

@@ -28,10 +28,10 @@ class InPieces:
     (in characters of the document's text) and `text`. A document that cannot be read is one failed item.
     """
 
-    def __init__(self, source: Source, cut: Cut, *, max_row_bytes: int) -> None:
+    def __init__(self, source: Source, cut: Cut, reader: Callable[[], DocumentText]) -> None:
         self._source = source
         self._cut = cut
-        self._max_row_bytes = max_row_bytes
+        self._reader = reader
 
     @property
     def rereadable(self) -> bool:
@@ -46,7 +46,7 @@ class InPieces:
     async def batches(self) -> AsyncGenerator[list[Item]]:
         """ports.Source: batches of at most 256 items."""
         async with (
-            DocumentText(max_row_bytes=self._max_row_bytes) as read,
+            self._reader() as read,
             aclosing(self._source.batches()) as batches,
         ):
             async for batch in batches:

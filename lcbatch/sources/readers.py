@@ -23,6 +23,7 @@ _MOST_BAD: Final = 0.05
 """Share of bad characters above which a file without a text suffix is taken for pictures, archives and the like."""
 
 MAX_ROW_BYTES: Final = 64 * 1024 * 1024
+MEMORY_BYTES: Final = 240 * 1024 * 1024
 TIMEOUT_S: Final = 60.0
 
 
@@ -33,14 +34,21 @@ class DocumentText:
     replaced when one dies or takes longer than `timeout_s` on one document.
 
     Calling it raises CallFailed for a document without text (no_text), one that is broken, encrypted, larger than
-    `max_row_bytes` or changed since it was listed (bad_row), and ConfigError for a loader that cannot be imported. A
-    cancelled call ends the worker that was busy with it. May be called concurrently; callers wait their turn.
+    `max_row_bytes` or changed since it was listed, or that takes a worker more than `memory_bytes` (bad_row), and
+    ConfigError for a loader that cannot be imported. A cancelled call ends the worker that was busy with it. May be called
+    concurrently; callers wait their turn.
     """
 
     def __init__(
-        self, *, max_row_bytes: int = MAX_ROW_BYTES, timeout_s: float = TIMEOUT_S, processes: int | None = None
+        self,
+        *,
+        max_row_bytes: int = MAX_ROW_BYTES,
+        memory_bytes: int = MEMORY_BYTES,
+        timeout_s: float = TIMEOUT_S,
+        processes: int | None = None,
     ) -> None:
         self._max_bytes = max_row_bytes
+        self._memory_bytes = memory_bytes
         self._workers = Workers(processes or min(2, os.cpu_count() or 1), timeout_s)
 
     async def __aenter__(self) -> Self:
@@ -85,7 +93,16 @@ class DocumentText:
         return raw
 
     async def _extract(self, document: Document, kind: str) -> str:
-        order = Order(kind, document.path, document.size, self._max_bytes, document.encoding, document.loader)
+        order = Order(
+            kind=kind,
+            path=document.path,
+            size=document.size,
+            max_bytes=self._max_bytes,
+            encoding=document.encoding,
+            loader=document.loader,
+            # A loader of the user's own may load a model of gigabytes to read with.
+            memory_bytes=0 if kind == "loader" else self._memory_bytes,
+        )
         answer = await self._workers.run(order)
         if answer.failure is not None:
             raise unreadable(document, answer.text, answer.failure)
@@ -100,7 +117,7 @@ def _beginning(path: str, size: int) -> bytes:
 
 def _text_of(raw: bytes, document: Document) -> str:
     text = decode_text(raw, document.encoding)
-    if not text.strip():
+    if not text or text.isspace():
         raise unreadable(document, "there is no text in it", Kind.NO_TEXT)
     return text
 

@@ -81,19 +81,20 @@ async def row_batches(chunks: Chunks, name: str, format_name: str | None, readin
 async def text_batches(chunks: Chunks, name: str, taking: Taking) -> Batches:
     """A whole stream as one document. Beyond the size limit the rest is not kept."""
     unpacker = Unpacker(name)
-    parts: list[bytes] = []
+    whole = bytearray()
     size = 0
     async with aclosing(_readable(chunks, name)) as raw:
         async for chunk in raw:
             for unpacked in unpacker.feed(chunk):
                 if size <= taking.max_bytes:
-                    parts.append(unpacked)
+                    whole += unpacked
                 size += len(unpacked)
             if size > taking.max_bytes:
                 break
         else:
-            parts += unpacker.finish()
-    yield [text_item(b"".join(parts), name, taking)]
+            for unpacked in unpacker.finish():
+                whole += unpacked
+    yield [text_item(bytes(whole), name, taking)]
 
 
 async def _readable(chunks: Chunks, name: str) -> Chunks:

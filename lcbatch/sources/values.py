@@ -26,8 +26,7 @@ class JsonValues:
     def __init__(self, name: str, max_row_bytes: int) -> None:
         self._name = name
         self._limit = max_row_bytes
-        self._parts: list[bytes] = []
-        self._held = 0
+        self._held = bytearray()
         self._depth = 0
         self._inside = self._in_string = self._in_scalar = self._escaped = self._in_array = False
         self._index = 0
@@ -116,15 +115,11 @@ class JsonValues:
         return position + 1
 
     def _hold(self, part: bytes) -> None:
-        kept = part[: self._limit + 1 - self._held]
-        if kept:
-            self._parts.append(kept)
-            self._held += len(kept)
+        self._held += part[: self._limit + 1 - len(self._held)]
 
     def _release(self) -> bytes:
-        raw = b"".join(self._parts)
-        self._parts.clear()
-        self._held = 0
+        raw = bytes(self._held)
+        self._held = bytearray()
         return raw
 
     def _element(self, tail: bytes) -> Item:

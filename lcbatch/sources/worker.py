@@ -10,13 +10,14 @@ import threading
 from typing import BinaryIO, Final
 
 from lcbatch import jsontext
+from lcbatch.allocator import give_back
 from lcbatch.errors import ConfigError, Kind
 from lcbatch.records import Json
 from lcbatch.sources.extract import Extraction, NoText, Unreadable
 from lcbatch.sources.workers import FRAME_BYTES, framed
 
-MEMORY_BYTES: Final = 2 * 1024**3
-"""Address space of a worker: a document that unfolds without end fails by itself and does not take the machine."""
+_ADDRESSES_BYTES: Final = 2 * 1024**3
+"""Address space of a worker. What asks for more than that at once is refused before it is noticed how much it takes."""
 
 _LONGEST_CAUSE: Final = 400
 _MODULES: Final = {"html": "from_html", "pdf": "from_pdf", "docx": "from_docx", "loader": "from_loader"}
@@ -32,7 +33,8 @@ def main() -> None:
         waiting = _Inbox(orders)
         sys.path += [entry for entry in waiting.next()["sys_path"] if entry not in sys.path]
         while True:
-            answers.write(framed(_answer(waiting.next())))
+            for part in framed(_answer(waiting.next())):
+                answers.write(part)
             answers.flush()
 
 
@@ -57,9 +59,10 @@ class _Inbox:
 
 
 def _limit_memory() -> None:
+    give_back()
     with contextlib.suppress(ImportError, ValueError, OSError):
         resource = importlib.import_module("resource")
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESSES_BYTES, _ADDRESSES_BYTES))
 
 
 def _answer(order: dict[str, Json]) -> dict[str, object]:

@@ -229,8 +229,14 @@ def reply_columns(row: Row, key: bytes, reply: Reply) -> Columns:
 
 
 _PUT_REPLY = """
-INSERT OR {otherwise} INTO replies (row_id, request_key, received_at, cost_usd, body, text) VALUES (?, ?, ?, ?, ?, ?)
+INSERT OR {otherwise} INTO replies (row_id, request_key, received_at, cost_usd, body, text)
+SELECT ?1, ?, ?, ?, ?, ? WHERE ?1 IS NOT NULL
 """
+
+_NO_REPLY = (None,) * 6
+"""Puts nothing in, and takes the place of the parameters, which SQLite keeps until the statement is given others."""
+
+_LONG_CHARS = 1024 * 1024
 
 
 def insert_reply(connection: sqlite3.Connection, columns: Columns) -> None:
@@ -242,6 +248,9 @@ def insert_reply(connection: sqlite3.Connection, columns: Columns) -> None:
         columns = (jsontext.loads(columns[4])["row"], *columns[1:])
     if columns[0] != SHARED:
         connection.execute(_PUT_REPLY.format(otherwise="REPLACE"), columns)
+    if len(columns[5]) > _LONG_CHARS:
+        for otherwise in ("IGNORE", "REPLACE"):
+            connection.execute(_PUT_REPLY.format(otherwise=otherwise), _NO_REPLY)
 
 
 def load_reply(connection: sqlite3.Connection, row_id: int, key: bytes) -> Reply | None:

@@ -89,12 +89,19 @@ def refuse_network_file_system(folder: Path, mounts: Path = _MOUNTS) -> None:
 
 def _open(path: Path) -> int:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(path.parent)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CannotCreateOutput(
             f"cannot create {path}: {error.strerror}", hint="choose another place with -o or --store"
         ) from error
+
+
+def _make_private(folder: Path) -> None:
+    """Make the folder and those above it that are missing for their owner alone: `parents=True` goes by the umask for them."""
+    missing = [folder, *folder.parents]
+    for one in reversed(missing[: next((at for at, one in enumerate(missing) if one.exists()), 0)]):
+        one.mkdir(mode=0o700, exist_ok=True)
 
 
 async def _acquire(descriptor: int, path: Path, *, wait: bool) -> None:

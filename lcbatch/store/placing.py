@@ -231,6 +231,8 @@ class Placing:
                 row = _Found(self._last_row, keyed.content, before, keyed.whole, item.id, item.place, twin)
             found.append((keyed, row, twin))
         connection.executemany(_NEW_ROW, new)
+        if any(len(row[8]) > _LONG_BYTES for row in new):
+            connection.execute(_NEW_ROW, _NO_ROW)
         connection.executemany(
             "INSERT OR REPLACE INTO places VALUES (?, ?, ?)",
             [(self.generation, ordinal, row.row_id) for ordinal, (_, row, _) in enumerate(found, self.ordinal)],
@@ -309,8 +311,13 @@ class Placing:
 
 _NEW_ROW = """
 INSERT INTO rows (row_id, content, equal_before, whole, id, place, document, failure, fields, twin, sample)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+SELECT ?1, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ? WHERE ?1 IS NOT NULL
 """
+
+_NO_ROW = (None,) * 11
+"""Puts nothing in, and takes the place of the parameters, which SQLite keeps until the statement is given others."""
+
+_LONG_BYTES = 1024 * 1024
 
 _AT_ONCE = 500
 """Parameters of one query."""
@@ -355,7 +362,8 @@ def _update(connection: sqlite3.Connection, keyed: Keyed, found: _Found, twin: i
     if found.id != keyed.item.id or found.twin != twin:
         standing.was_called(connection, found.row_id)
     connection.execute(
-        "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = ?, twin = ? WHERE row_id = ?",
+        "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = CAST(? AS TEXT), twin = ? "
+        "WHERE row_id = ?",
         (keyed.whole, *item_columns(keyed), twin, found.row_id),
     )
     if found.done is not None:

@@ -6,7 +6,8 @@ Every query takes one page and ends, so that no reader holds the write-ahead log
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,11 +23,15 @@ from lcbatch.store.schema import damaged, verdict
 
 _PAGE = 500
 
+_PAGE_CHARS = 4 * 1024 * 1024
+"""A page of rows ends with the one that brings it beyond so many characters."""
+
 _ENTRY = """
-s.seq, {ordinal}, r.row_id, r.id, r.place, r.fields, r.document IS NOT NULL,
-CASE WHEN a.done THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account, {twin}, {sample},
-CASE WHEN NOT a.done THEN q.text END, CASE WHEN NOT a.done THEN q.body END
+s.seq, {ordinal}, r.row_id, r.id, r.place, CASE WHEN iif(a.done, ?1, ?2) THEN r.fields END, r.document IS NOT NULL,
+CASE WHEN a.done AND ?1 THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account, {twin}, {sample},
+CASE WHEN NOT a.done AND ?2 THEN q.text END, CASE WHEN NOT a.done AND ?2 THEN q.body END
 """
+"""`?1` and `?2`: whether rows that are done, and those that failed, are shown. Of the others no text is read."""
 
 _JOINS = """
 {join} rows r ON r.row_id = s.row_id
@@ -41,7 +46,7 @@ _SAMPLES_SINCE = 4
 
 @dataclass(frozen=True, slots=True)
 class _Queries:
-    """Pages of entries; the last parameter of each is the page's size."""
+    """Pages of entries; the first two parameters of each but the last are what a view shows, the last one is the page's size."""
 
     by_seq: str
     by_ordinal: str
@@ -103,12 +108,12 @@ class Views:
         by_seq, between = self._queries.by_seq, tuple[int, ...]()
         if view.order is Order.INPUT:
             after = 0
-            while page := self._fetch(self._queries.by_ordinal, (self._generation(), after, _PAGE)):
+            while page := self._fetch(self._queries.by_ordinal, (*_shows(view), self._generation(), after, _PAGE)):
                 yield from self._entries(page, view)
                 after += len(page)
             by_seq, between = self._queries.without_place, (self._generation(),)
         after = 0
-        while page := self._fetch(by_seq, (after, *between, _PAGE)):
+        while page := self._fetch(by_seq, (*_shows(view), after, *between, _PAGE)):
             yield from self._entries(page, view)
             after = page[-1][0]
 
@@ -118,8 +123,8 @@ class Views:
 
     def _fetch(self, query: str, arguments: tuple[int, ...]) -> list[tuple[Any, ...]]:
         try:
-            with self._turn:
-                return self._connection.execute(query, arguments).fetchall()
+            with self._turn, closing(self._connection.execute(query, arguments)) as found:
+                return _page_of(found)
         except sqlite3.DatabaseError as error:
             raise verdict(self._path, error) from error
 
@@ -130,27 +135,53 @@ class Views:
             raise damaged(self._path, error) from error
 
     def _by_seq(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
-        while page := self._fetch(self._queries.by_seq, (at, _PAGE)):
+        while page := self._fetch(self._queries.by_seq, (*_shows(view), at, _PAGE)):
             entries = self._entries(page, view)
             at = page[-1][0]
             after = entries[-1].seq if entries else after
             self._looked[view] = (after, at)
-            if entries:
-                yield entries
+            yield from _apart(entries)
 
     def _by_ordinal(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
         """Up to the first row that does not stand."""
-        while page := self._fetch(self._queries.by_ordinal, (self._generation(), at, _PAGE)):
+        while page := self._fetch(self._queries.by_ordinal, (*_shows(view), self._generation(), at, _PAGE)):
             standing = [columns for columns in page if columns[0] is not None]
             gap = next((index for index, columns in enumerate(page) if columns[0] is None), None)
             entries = self._entries(standing[:gap], view)
             at += len(page) if gap is None else gap
             after = entries[-1].ordinal + 1 if entries else after
             self._looked[view] = (after, at)
-            if entries:
-                yield entries
+            yield from _apart(entries)
             if gap is not None:
                 return
+
+
+def _page_of(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The next rows, fewer where they are long: 256 rows may be of 50 MB each."""
+    page, chars = [], 0
+    for columns in found:
+        page.append(columns)
+        chars += sum(len(value) for value in columns if isinstance(value, str))
+        if chars > _PAGE_CHARS:
+            break
+    return page
+
+
+def _apart(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """The same in groups that can be written at once; a long one, whose text stands several times in memory meanwhile, alone."""
+    group: list[Entry] = []
+    for entry in entries:
+        is_long = len(entry.fields) + len(entry.output or "") > _PAGE_CHARS
+        if group and is_long:
+            yield group
+            group = []
+        group.append(entry)
+    if group:
+        yield group
+
+
+def _shows(view: View) -> tuple[int, int]:
+    return int(view.done), int(view.failed)
 
 
 def _shown(columns: tuple[Any, ...], view: View) -> bool:

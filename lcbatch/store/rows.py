@@ -12,12 +12,15 @@ from lcbatch.ports import Keyed
 from lcbatch.records import Document, Row
 
 
-def item_columns(keyed: Keyed) -> tuple[str | None, str, str | None, str | None, str]:
-    """(id, place, document, failure, fields) of an item, as `rows` has them."""
+def item_columns(keyed: Keyed) -> tuple[str | None, str, str | None, str | None, bytes]:
+    """(id, place, document, failure, fields) of an item, as `rows` has them, but for `fields` in UTF-8, to be cast to text.
+
+    As text they would stand in memory twice more: as the str, and where that is no ASCII as the UTF-8 that goes to SQLite.
+    """
     item = keyed.item
     document = None if item.document is None else jsontext.dumps(astuple(item.document))
     failure = None if item.failure is None else jsontext.dumps([item.failure.kind, item.failure.message])
-    return item.id, item.place, document, failure, jsontext.dumps(item.fields)
+    return item.id, item.place, document, failure, jsontext.encoded(item.fields)
 
 
 def placed_row(keyed: Keyed, ref: int, equal_before: int, ordinal: int) -> Row:

@@ -124,17 +124,21 @@ class Writer:
         await future
 
     def _serve(self) -> None:
-        ended = False
-        while not ended:
-            jobs, ended = self._next_group()
-            for together, part in groupby(jobs, key=lambda job: job.mode is _Mode.GROUPED):
-                if together:
-                    self._process(list(part))
-                else:
-                    for job in part:
-                        self._process([job])
+        while self._serve_group():
+            pass
         if self.failure is None:
             self._connection.close()
+
+    def _serve_group(self) -> bool:
+        """Wait for a group and process it; False after the last. Returning lets go of it: rows of 50 MB may be among it."""
+        jobs, ended = self._next_group()
+        for together, part in groupby(jobs, key=lambda job: job.mode is _Mode.GROUPED):
+            if together:
+                self._process(list(part))
+            else:
+                for job in part:
+                    self._process([job])
+        return not ended
 
     def _next_group(self) -> tuple[list[_Job], bool]:
         group: list[_Job] = []

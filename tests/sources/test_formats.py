@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lcbatch.errors import ConfigError, InputMissing, UsageError
+from lcbatch.sources.table import long_cells
 
 from .reading import batches_of, fields_of, items_of, read_items, source_of
 
@@ -248,3 +251,10 @@ def test_importing_the_room_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@given(record=st.text(alphabet='",ab\r\n;', max_size=12).filter(lambda text: text.strip("\r\n") == text != ""))
+def test_long_records_have_the_cells_that_the_csv_module_gives_them(record: str) -> None:
+    cells = long_cells(record, ",")
+    if cells is not None:
+        assert cells == next(csv.reader([record], delimiter=","))

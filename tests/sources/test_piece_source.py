@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from lcbatch.chains.pieces import Pieces
 from lcbatch.errors import Kind
 from lcbatch.records import Item
 from lcbatch.sources.pieces import InPieces
+from lcbatch.sources.readers import DocumentText
 
 from .reading import items_of, source_of
 
 
 def pieces_of(*inputs: Path, tokens: int = 8) -> list[Item]:
-    return items_of(InPieces(source_of(*inputs), Pieces(tokens, 0), max_row_bytes=10_000))
+    return items_of(InPieces(source_of(*inputs), Pieces(tokens, 0), partial(DocumentText, max_row_bytes=10_000)))
 
 
 def test_each_piece_says_where_it_stands(tmp_path: Path) -> None:
@@ -46,6 +48,6 @@ def test_rows_pass_as_they_are(tmp_path: Path) -> None:
 
 def test_many_pieces_come_in_batches(tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text("word " * 10_000)
-    source = InPieces(source_of(tmp_path), Pieces(5, 0), max_row_bytes=100_000)
+    source = InPieces(source_of(tmp_path), Pieces(5, 0), DocumentText)
     assert source.rereadable
     assert len(items_of(source)) == len(items_of(source)) > 2000

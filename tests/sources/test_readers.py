@@ -266,6 +266,19 @@ def test_a_loader_that_fails_fails_its_row_alone(name: str, message: str, loaded
         assert message in failed.failure.message
 
 
+def test_a_document_that_takes_too_much_memory_fails_alone_and_by_name(tmp_path: Path) -> None:
+    large, small = tmp_path / "large.html", tmp_path / "small.html"
+    large.write_text("<html><body>" + "<p>word</p>" * 500_000)
+    small.write_text("<html><body><p>word</p>")
+    failed, text = texts_of([document_of(large), document_of(small)], processes=1, memory_bytes=100 * 1024**2)
+    assert isinstance(failed, CallFailed)
+    assert failed.failure.kind is Kind.BAD_ROW
+    assert failed.failure.message.endswith(
+        "large.html: reading it takes more than 100 MB of memory; split it, or raise --reader-memory"
+    )
+    assert text == "word"
+
+
 def test_a_document_that_hangs_is_given_up(loaded: Path) -> None:
     hangs, good = document_of(loaded, loader="own_loaders:Hangs"), document_of(loaded, loader="own_loaders:Parts")
     failed, text = texts_of([hangs, good], processes=1, timeout_s=1.5)

@@ -14,6 +14,7 @@ import pytest
 from lcbatch.errors import CannotCreateOutput, LcbatchError, RefusedError
 from lcbatch.ports import Name
 from lcbatch.store import reading
+from lcbatch.store.lock import hold_lock
 from lcbatch.store.opened import open_store
 from lcbatch.store.schema import FORMAT, connect
 
@@ -117,6 +118,22 @@ def test_only_its_owner_can_read_a_store(tmp_path: Path, umask: int) -> None:
         asyncio.run(main())
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_folders_that_are_made_for_a_store_are_their_owners_alone(tmp_path: Path, umask: int) -> None:
+    async def main() -> None:
+        async with hold_lock(tmp_path / "state" / "lcbatch" / "s.lock"):
+            pass
+
+    before = os.umask(umask)
+    try:
+        asyncio.run(main())
+    finally:
+        os.umask(before)
+    made = {path: path.stat().st_mode & 0o777 for path in (tmp_path / "state").rglob("*")}
+    assert made == {tmp_path / "state" / "lcbatch": 0o700, tmp_path / "state" / "lcbatch" / "s.lock": 0o600}
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
 # --- older formats

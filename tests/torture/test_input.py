@@ -125,7 +125,7 @@ def test_a_line_of_many_megabytes_is_a_row(tmp_path: Path) -> None:
         assert len(provider.ledger()) == 3
     assert ended.code == 0, ended.said
     assert Counter(len(row["text"]) for row in shop.output()) == {1: 2, megabytes * 1000**2: 1}
-    assert ended.peak_mib < 120 + 6 * megabytes
+    assert ended.peak_mib < min(_MOST_MIB, 120 + 5 * megabytes)
     note("input: a line of 50 MB", "done; memory below 300 MB", f"done, {ended.peak_mib:.0f} MiB at most")
 
 
@@ -203,18 +203,19 @@ def test_documents_that_explode_or_loop_fail_alone(tmp_path: Path) -> None:
     written = {path.name for path in (tmp_path / "out").iterdir()}
     done = {name for name in bombs if f"{name}.md" in written}
     assert {row["_lcbatch_error"]["place"].removeprefix("docs/") for row in rows} == set(bombs) - done
-    assert done <= {"just-fits.docx"}, "nothing else of them has a text to summarize"
+    assert done <= {"just-fits.docx", "attributes.html", "deep.html"}, "nothing else of them has a text to summarize"
     assert all(len(row["_lcbatch_error"]["message"]) > len(row["path"]) + 10 for row in rows)
     assert len(written - {f"{name}.md" for name in bombs}) == len(names), written
     assert all(len(os.fsencode(name)) <= 255 for name in written)
     assert {path.name for path in tmp_path.iterdir()} >= {"docs", "out", "out.lcbatch"}
     assert "\x1b" not in ended.said
     assert ended.peak_mib < _MOST_MIB
+    assert ended.whole_peak_mib < _MOST_MIB, "of the processes that read them"
     note(
         "documents that explode, loop or nest: PDF, DOCX, HTML; symlink loops; names with newlines and of 255 bytes",
         "good ones all done, the others named, no stall (a minute each at most); memory below 300 MB",
         f"{len(bombs)} bombs, {len(rows)} named, {len(names)} good ones done, {ended.seconds:.0f} s in all, "
-        f"{ended.peak_mib:.0f} MiB at most (a reader process: {ended.whole_peak_mib:.0f} MiB of its 2048)",
+        f"{ended.peak_mib:.0f} MiB at most (a reader process: {ended.whole_peak_mib:.0f} MiB)",
     )
 
 

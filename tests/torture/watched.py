@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import IO
 
 from tests.e2e.support import command, environment
-from tests.torture.memory import high_water_mb
+from tests.torture.memory import children_of, high_water_mb
 
 _LOOK_S = 0.02
-_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended. `peak_mib` is of the program itself, `whole_peak_mib` of it or the largest process that it waited for."""
+    """How a run ended. `peak_mib` is of the program itself, `whole_peak_mib` of it or its largest child."""
 
     code: int
     said: str
@@ -49,15 +48,16 @@ def watched(
             stdout=subprocess.DEVNULL,
             stderr=said,
         )
-        peak_mib = 0.0
+        peak_mib = childs_mib = 0.0
         while True:
             peak_mib = max(peak_mib, high_water_mb(process.pid))
-            ended, status, used = os.wait4(process.pid, os.WNOHANG)
+            childs_mib = max(childs_mib, *map(high_water_mb, children_of(process.pid)), 0.0)
+            ended, status = os.waitpid(process.pid, os.WNOHANG)
             if ended:
                 break
             if time.monotonic() - began_s > within_s:
                 process.send_signal(signal.SIGKILL)
-                os.wait4(process.pid, 0)
+                os.waitpid(process.pid, 0)
                 process.returncode = -signal.SIGKILL
                 said.seek(0)
                 raise AssertionError(f"it did not end within {within_s:g} s: {said.read()!r}")
@@ -65,4 +65,4 @@ def watched(
         process.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         text = said.read().decode(errors="replace")
-    return Ended(process.returncode, text, time.monotonic() - began_s, peak_mib, used.ru_maxrss * 1024 / _MIB)
+    return Ended(process.returncode, text, time.monotonic() - began_s, peak_mib, max(peak_mib, childs_mib))
