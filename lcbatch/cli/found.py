@@ -15,9 +15,10 @@ import typer
 from lcbatch.errors import InputMissing, RefusedError
 from lcbatch.records import Json
 from lcbatch.sinks.paths import SQLITE_ENDINGS, STORE_ENDING, OutputPaths, beside, is_stdout, lock_of
+from lcbatch.store.damage import verdict
 from lcbatch.store.lock import holder_of
 from lcbatch.store.reading import last_run
-from lcbatch.store.schema import connect, verdict
+from lcbatch.store.schema import connect
 
 __all__ = ["Origin", "Out", "Store", "lock_of", "names_store", "origin_of", "reading", "store_of"]
 

@@ -10,6 +10,7 @@ from lcbatch import jsontext
 from lcbatch.errors import Failure, Kind
 from lcbatch.ports import Keyed
 from lcbatch.records import Document, Row
+from lcbatch.store import sums
 
 
 def item_columns(keyed: Keyed) -> tuple[str | None, str, str | None, str | None, str]:
@@ -41,9 +42,10 @@ def row_key(content: bytes, equal_before: int) -> bytes:
     return jsontext.digest(content, equal_before.to_bytes(8, "little"))
 
 
-def restored_row(columns: Sequence[Any]) -> Row:
-    """A row as it was placed, from (row_id, content, equal_before, sample, id, place, document, failure, fields, ordinal)."""
-    row_id, content, equal_before, sample, label, place, document, failure, fields, ordinal = columns
+def restored_row(columns: Sequence[Any], ordinal: int) -> Row:
+    """A row as it was placed, from the columns `sums.ROW` and its sum. Raises OtherSum."""
+    sums.verify(columns, "row")
+    row_id, content, equal_before, _, label, place, document, failure, fields, _, sample, _ = columns
     kind, message = jsontext.loads(failure) if failure is not None else (None, "")
     return Row(
         ordinal=ordinal,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
 from lcbatch.records import Json, Outcome, Reply, Row
 from lcbatch.store import answers, reading, sharing, standing
 from lcbatch.store.boot import boot_id
+from lcbatch.store.damage import told
 from lcbatch.store.facts import Answered, Lineage, ProjectionState, Requeued, Spent, answered_of
 from lcbatch.store.past import PastReplies, layout_name
 from lcbatch.store.placing import Gone, Placing
@@ -46,6 +48,7 @@ class RunStore:
         self._first_new_row = 1 + answers.last_row(connection)
         self._dedupe = False
         self._run_id = 0
+        self.mark = secrets.token_hex(8)
         self._reader = connect(path, read_only=True)
         self._view_reader = connect(path, read_only=True)
         self._views = reading.Views(self._view_reader, lambda: self._placing.generation, without_reopened=True)
@@ -128,7 +131,7 @@ class RunStore:
         self._reserve.prepare(in_flight)
         text = jsontext.dumps(job)
         self._run_id = await self._writer.submit(
-            lambda connection: answers.begin_run(connection, command, text, boot_id())
+            lambda connection: answers.begin_run(connection, command, text, boot_id(), self.mark)
         )
 
     async def note_figures(self, figures: Mapping[str, Json]) -> None:
@@ -261,7 +264,9 @@ class RunStore:
         after = -1
         while columns := await self._writer.submit(partial(page, after=after)):
             after = columns[-1][-1]
-            yield [restored_row(row[:-1]) for row in columns]
+            with told(self.path):
+                rows = [restored_row(row[:-2], row[-2]) for row in columns]
+            yield rows
 
     # --- parsed again
 
@@ -287,7 +292,9 @@ class RunStore:
         after = 0
         while columns := await self._writer.submit(partial(page, after=after)):
             after = columns[-1][0]
-            yield [answered_of(row) for row in columns]
+            with told(self.path):
+                group = [answered_of(row) for row in columns]
+            yield group
 
     async def replace(self, outcomes: Sequence[Outcome]) -> None:
         """Let these stand in the place of what rows had, under the chain that was adopted last."""
