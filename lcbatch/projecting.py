@@ -13,6 +13,7 @@ from lcbatch.errors import LcbatchError, OutputFailed
 from lcbatch.events import Notice
 from lcbatch.execute.shutdown import Shutdown
 from lcbatch.opening import Run
+from lcbatch.outputs import note_writer
 from lcbatch.ports import Sink, View
 from lcbatch.records import Json
 from lcbatch.sinks import ERRORS_VIEW, OUTPUT_VIEW, Projector
@@ -30,6 +31,8 @@ async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
     run.shutdown.aborts.append(projector.abort)
     async with projector:
         await projector.start(kept.position, kept.state, stale=kept.stale)
+        if sink.view.name == OUTPUT_VIEW:
+            note_writer(run.place, run.store)
         if (notice := getattr(sink, "notice", None)) is not None:
             run.fanout.emit(Notice(notice))
         task = asyncio.create_task(_watched(projector, run.shutdown))

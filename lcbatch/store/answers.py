@@ -417,6 +417,12 @@ def load_projection(
     return position, state, bool(stale), boot
 
 
+def state_of(connection: sqlite3.Connection, name: str) -> str | None:
+    """The sink's state of a projection."""
+    found = connection.execute("SELECT state FROM projections WHERE name = ?", (name,)).fetchone()
+    return None if found is None else found[0]
+
+
 def projection_is_stale(connection: sqlite3.Connection, name: str) -> bool:
     """Whether something that was shown has changed since the last rebuild."""
     found = connection.execute("SELECT changes > rebuilt FROM projections WHERE name = ?", (name,)).fetchone()

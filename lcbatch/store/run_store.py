@@ -68,6 +68,15 @@ class RunStore:
         """Whether an earlier run placed rows here."""
         return self._first_new_row > 1
 
+    async def knows(self, mark: str) -> bool:
+        """Whether a run of this mark began here."""
+        return await self._writer.submit(lambda connection: answers.knows_mark(connection, mark))
+
+    async def left(self, name: str) -> Mapping[str, Json] | None:
+        """The state in which the last run left a projection; None where there was none."""
+        text = await self._writer.submit(lambda connection: answers.state_of(connection, name))
+        return None if text is None else jsontext.loads(text)
+
     # --- before the first row
 
     async def lineage(self, identity: Mapping[str, Json]) -> Lineage:
