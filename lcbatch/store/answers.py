@@ -139,7 +139,7 @@ def supersede(connection: sqlite3.Connection, row_id: int, kind: str) -> None:
 
 
 _SUPERSEDE = f"""
-UPDATE replies SET superseded = 1, sum = {sums.changed(sums.REPLY, "superseded", "1")} WHERE row_id = ?
+UPDATE replies SET superseded = 1, sum = {sums.changed(sums.REPLY, superseded="1")} WHERE row_id = ?
 """  # noqa: S608 - constants
 
 _PAID = """
@@ -193,7 +193,7 @@ def outcome_columns(outcome: Outcome, chain_id: int) -> Columns:
 
 def insert_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
     """Store outcomes and let them stand; the next free number."""
-    connection.executemany(_PUT_ANSWER, [(*row, sums.sum_of(*row, None)) for row in columns])
+    connection.executemany(_PUT_ANSWER, [(*row, sums.ANSWER.sum(*row, None)) for row in columns])
     return _let_stand(connection, columns, next_seq)
 
 
@@ -228,7 +228,7 @@ def replace_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns],
     for row in columns:
         standing.reopen(connection, row[0])
         shared_from = (connection.execute(_SHARED_FROM, (row[0],)).fetchone() or (None,))[0]
-        anew.append((*row, shared_from, sums.sum_of(*row, shared_from)))
+        anew.append((*row, shared_from, sums.ANSWER.sum(*row, shared_from)))
     connection.executemany(_PUT_ANEW, anew)
     return _let_stand(connection, columns, next_seq)
 
@@ -286,7 +286,7 @@ def insert_reply(connection: sqlite3.Connection, columns: Columns) -> None:
 
 def _summed(columns: Columns) -> Columns:
     row_id, key, *others = columns
-    return (*columns, sums.sum_of(row_id, key, 0, *others))
+    return (*columns, sums.REPLY.sum(row_id, key, 0, *others))
 
 
 _REPLY = f"SELECT {sums.selected(sums.REPLY, 'q', sums.FORMAT_WITH_SUMS)} FROM replies q WHERE row_id = ? AND request_key = ?"  # noqa: S608
@@ -304,7 +304,7 @@ def load_reply(connection: sqlite3.Connection, row_id: int, key: bytes) -> Reply
 
 def reply_of(columns: Sequence[Any]) -> Reply:
     """A stored reply, of the columns `sums.REPLY` and its sum. Raises OtherSum."""
-    sums.verify(columns, "the reply to row")
+    sums.verify(sums.REPLY, columns, "the reply to row")
     _, _, _, _, cost_usd, body, text, _ = columns
     said, found = jsontext.loads(text), jsontext.loads(body)
     return Reply(
@@ -364,7 +364,7 @@ def load_layout(connection: sqlite3.Connection, name: str) -> Json | None:
     found = connection.execute("SELECT name, value, sum FROM meta WHERE name = ?", (name,)).fetchone()
     if found is None:
         return None
-    sums.verify(found, "how a document was cut,")
+    sums.verify(sums.META, found, "how a document was cut,")
     return jsontext.loads(found[1])
 
 
@@ -441,5 +441,5 @@ def save_projection(connection: sqlite3.Connection, name: str, position: int, st
         connection.execute("UPDATE projections SET rebuilt = rebuilding WHERE name = ? AND position < 0", (name,))
     connection.execute(
         "UPDATE projections SET position = ?, state = ?, boot = ?, sum = ? WHERE name = ?",
-        (position, state, boot, sums.sum_of(name, position, state), name),
+        (position, state, boot, sums.PROJECTION.sum(name, position, state), name),
     )

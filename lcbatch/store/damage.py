@@ -25,7 +25,7 @@ _NOT_OURS = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.
 _PRIMARY = 0xFF
 """The bits of SQLite's extended codes that name the error."""
 
-_OTHER_SHAPE = (LookupError, TypeError, ValueError, AttributeError)
+_OTHER_SHAPE = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 """What comes of a column that holds no JSON, or another than we wrote."""
 
 

@@ -22,7 +22,7 @@ from lcbatch.store import answers, sharing, standing
 from lcbatch.store.reading import generation
 from lcbatch.store.rows import item_columns, placed_row
 from lcbatch.store.standing import Columns
-from lcbatch.store.sums import OtherSum, sum_of
+from lcbatch.store.sums import ROW, OtherSum
 
 _FOUND = """
 r.row_id, r.content, r.equal_before, r.whole, r.id, r.place, r.twin, s.chain_id, a.done, a.kind
@@ -229,7 +229,7 @@ class Placing:
             if row is None:
                 self._last_row += 1
                 columns = (self._last_row, keyed.content, before, keyed.whole, *item_columns(keyed), twin, keyed.sample)
-                new.append((*columns, sum_of(*columns)))
+                new.append((*columns, ROW.sum(*columns)))
                 item = keyed.item
                 row = _Found(self._last_row, keyed.content, before, keyed.whole, item.id, item.place, twin)
             found.append((keyed, row, twin))
@@ -360,7 +360,7 @@ def _update(connection: sqlite3.Connection, keyed: Keyed, found: _Found, twin: i
     if found.id != keyed.item.id or found.twin != twin:
         standing.was_called(connection, found.row_id)
     columns = (keyed.whole, *item_columns(keyed), twin)
-    kept = sum_of(found.row_id, found.content, found.equal_before, *columns, keyed.sample)
+    kept = ROW.sum(found.row_id, found.content, found.equal_before, *columns, keyed.sample)
     connection.execute(
         "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = ?, twin = ?, sum = ? "
         "WHERE row_id = ?",

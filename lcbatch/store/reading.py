@@ -5,6 +5,7 @@ Every query takes one page and ends, so that no reader holds the write-ahead log
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ _ANSWER = slice(_ROW.stop, _ROW.stop + len(sums.ANSWER) + 1)
 _REPLY = slice(_ANSWER.stop, _ANSWER.stop + len(sums.REPLY) + 1)
 """Where the records stand in what a query gives. The number under which one stands, and the ordinal, come before them."""
 
-_DONE = _ANSWER.start + sums.ANSWER.index("done")
-_KIND = _ANSWER.start + sums.ANSWER.index("kind")
+_DONE = _ANSWER.start + sums.ANSWER.columns.index("done")
+_KIND = _ANSWER.start + sums.ANSWER.columns.index("kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +73,28 @@ class _Queries:
 class Views:
     """Entries of the rows that stand, over one connection. Each projector comes with its own thread.
 
-    `without_reopened` leaves out what the run under way asks again. One query runs at a time: Python keeps one prepared
-    statement a text, and two threads would share it.
+    Of rows from `first_new_row` on nothing is held against its sum. `without_reopened` leaves out what the run under way asks
+    again. One query runs at a time: Python keeps one prepared statement a text, and two threads would share it.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, generation: Callable[[], int], *, without_reopened: bool = False
+        self,
+        connection: sqlite3.Connection,
+        generation: Callable[[], int],
+        *,
+        without_reopened: bool = False,
+        first_new_row: int | None = None,
     ) -> None:
         self._connection = connection
         self._generation = generation
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        self._queries = _Queries.over(version, visible="NOT s.again" if without_reopened else "1")
+        self._queries = _Queries.over(version, visible="s.again IS NOT 1" if without_reopened else "1")
+        self._first_new_row = math.inf if first_new_row is None else first_new_row
         self._looked: dict[View, tuple[int, int]] = {}
         self._turn = Lock()
         self._path = path_of(connection)
+        with told(self._path):
+            _check_order(connection)
 
     def after(self, view: View, after: int) -> Iterator[list[Entry]]:
         """Groups after a position, as ports.Projectable says.
@@ -104,7 +113,7 @@ class Views:
         by_seq, between = self._queries.by_seq, tuple[int, ...]()
         if view.order is Order.INPUT:
             after = 0
-            while page := self._fetch(self._queries.by_ordinal, (self._generation(), after, _PAGE)):
+            while page := self._places(after):
                 yield from self._entries(page, view)
                 after += len(page)
             by_seq, between = self._queries.without_place, (self._generation(),)
@@ -121,9 +130,16 @@ class Views:
         with told(self._path), self._turn:
             return self._connection.execute(query, arguments).fetchall()
 
+    def _places(self, at: int) -> list[tuple[Any, ...]]:
+        page = self._fetch(self._queries.by_ordinal, (self._generation(), at, _PAGE))
+        with told(self._path):
+            if any(columns[1] != ordinal for ordinal, columns in enumerate(page, at)):
+                raise OtherSum(f"of the input as it was read, a place after {at} is gone")
+        return page
+
     def _entries(self, page: Sequence[tuple[Any, ...]], view: View) -> list[Entry]:
         with told(self._path):
-            return [_entry(columns) for columns in page if _shown(columns, view)]
+            return [_entry(columns, new_from=self._first_new_row) for columns in page if _shown(columns, view)]
 
     def _by_seq(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
         while page := self._fetch(self._queries.by_seq, (at, _PAGE)):
@@ -136,7 +152,7 @@ class Views:
 
     def _by_ordinal(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
         """Up to the first row that does not stand."""
-        while page := self._fetch(self._queries.by_ordinal, (self._generation(), at, _PAGE)):
+        while page := self._places(at):
             standing = [columns for columns in page if columns[0] is not None]
             gap = next((index for index, columns in enumerate(page) if columns[0] is None), None)
             entries = self._entries(standing[:gap], view)
@@ -149,26 +165,42 @@ class Views:
                 return
 
 
+def _check_order(connection: sqlite3.Connection) -> None:
+    """Raise OtherSum where the order of the output does not lead to all that stands: what it leaves out would be missing."""
+    found, ordered = connection.execute(
+        "SELECT (SELECT count(*) FROM standing NOT INDEXED), "
+        "(SELECT count(*) FROM standing INDEXED BY standing_by_seq WHERE seq > 0)"
+    ).fetchone()
+    if found != ordered:
+        raise OtherSum(f"{found} rows stand, and their order has {ordered}")
+
+
 def _shown(columns: tuple[Any, ...], view: View) -> bool:
     """Whether a view shows it. Raises OtherSum where that cannot be relied on."""
-    if columns[0] is None:
-        return False
-    sums.verify(columns[_STANDING], "what stands for row")
+    seq, ordinal = columns[:2]
+    if seq is None and ordinal >= 0:
+        return False  # nothing stands at this place of the input
+    sums.verify(sums.STANDING, columns[_STANDING], "what stands for row")
     done = columns[_DONE]
     if done is None or bool(done) != (columns[_KIND] is None):
         raise OtherSum(f"the answer to row {columns[_STANDING.start]} is gone, or not as it was written")
     return view.done if done else view.failed
 
 
-def _entry(columns: tuple[Any, ...]) -> Entry:
-    """What a row of a query says. Raises OtherSum, and ValueError where that cannot have been written so."""
+def _entry(columns: tuple[Any, ...], *, new_from: float) -> Entry:
+    """What a row of a query says. Raises OtherSum, and ValueError where that cannot have been written so.
+
+    From row `new_from` on it was written by this very process, and is not held against its sums.
+    """
     row, answer, reply = columns[_ROW], columns[_ANSWER], columns[_REPLY]
-    sums.verify(row, "row")
-    sums.verify(answer, "the answer to row")
+    is_new = columns[_STANDING.start] >= new_from
+    if not is_new:
+        sums.verify(sums.ROW, row, "row")
+        sums.verify(sums.ANSWER, answer, "the answer to row")
     row_id, _, _, _, label, place, document, _, fields, twin, sample, _ = row
     _, _, _, done, _, kind, message, account, _, output, _, _ = answer
-    if output is None and reply[0] is not None:
-        sums.verify(reply, "the reply to row")
+    if output is None and reply[0] is not None and not is_new:
+        sums.verify(sums.REPLY, reply, "the reply to row")
     _, _, _, _, _, body, text, _ = reply
     if done and output is None:
         output = text
@@ -249,6 +281,8 @@ def standing(connection: sqlite3.Connection) -> Standing:
             left += count  # what another chain said of a row stands only until this one has been asked
         elif is_done:
             done += count
+        elif kind is None:
+            raise OtherSum("a row stands failed, and of no kind")
         else:
             kinds[kind] = count
     placed, without = connection.execute(

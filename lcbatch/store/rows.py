@@ -44,7 +44,7 @@ def row_key(content: bytes, equal_before: int) -> bytes:
 
 def restored_row(columns: Sequence[Any], ordinal: int) -> Row:
     """A row as it was placed, from the columns `sums.ROW` and its sum. Raises OtherSum."""
-    sums.verify(columns, "row")
+    sums.verify(sums.ROW, columns, "row")
     row_id, content, equal_before, _, label, place, document, failure, fields, _, sample, _ = columns
     kind, message = jsontext.loads(failure) if failure is not None else (None, "")
     return Row(

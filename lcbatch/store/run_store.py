@@ -51,7 +51,12 @@ class RunStore:
         self.mark = secrets.token_hex(8)
         self._reader = connect(path, read_only=True)
         self._view_reader = connect(path, read_only=True)
-        self._views = reading.Views(self._view_reader, lambda: self._placing.generation, without_reopened=True)
+        self._views = reading.Views(
+            self._view_reader,
+            lambda: self._placing.generation,
+            without_reopened=True,
+            first_new_row=self._first_new_row,
+        )
         self._writer = Writer(connection, path, reserve.write)
 
     def when_failed(self, tell: Callable[[LcbatchError], None]) -> None:
@@ -75,7 +80,12 @@ class RunStore:
     async def left(self, name: str) -> Mapping[str, Json] | None:
         """The state in which the last run left a projection; None where there was none."""
         text = await self._writer.submit(lambda connection: answers.state_of(connection, name))
-        return None if text is None else jsontext.loads(text)
+        return self._parsed(text)
+
+    def _parsed(self, text: str | None) -> Mapping[str, Json] | None:
+        """An object of the store's. Raises RefusedError where it is none."""
+        with told(self.path):
+            return None if text is None else dict(jsontext.loads(text))
 
     # --- before the first row
 
@@ -86,13 +96,7 @@ class RunStore:
         chain_id, previous_id, previous, answered = await self._writer.submit(
             lambda connection: answers.register_chain(connection, fingerprint, text)
         )
-        return Lineage(
-            chain_id,
-            fingerprint,
-            jsontext.loads(previous) if previous is not None else None,
-            previous_id in {None, chain_id},
-            answered,
-        )
+        return Lineage(chain_id, fingerprint, self._parsed(previous), previous_id in {None, chain_id}, answered)
 
     async def adopt(self, lineage: Lineage, *, keep_answers: bool, forget: bool = False) -> None:
         """From now on the output is made with this chain; `keep_answers` lets those of the last one count as its own.
@@ -287,7 +291,7 @@ class RunStore:
             return None if chain_id is None else answers.identity_of(connection, chain_id)
 
         text = await self._writer.submit(work)
-        return None if text is None else jsontext.loads(text)
+        return self._parsed(text)
 
     async def answered(self) -> AsyncGenerator[list[Answered]]:
         """All that stands and counts for the output's chain as it is now, a page at a time, in the order of the output.
@@ -383,7 +387,7 @@ class RunStore:
         position, kept, stale, boot = await self._writer.submit(
             lambda connection: answers.load_projection(connection, view, text)
         )
-        state = jsontext.loads(kept) if kept else None
+        state = self._parsed(kept)
         # Cut off, and the machine has started since: what was never synced may be anything.
         torn = state is not None and not state.get(SETTLED) and boot not in {None, boot_id()}
         return ProjectionState(position, state, stale or torn)

@@ -23,8 +23,8 @@ runs        who ran, when, from which boot, how it ended, and its figures as it 
 meta        `generation` of the places that count, `chain` of the output, `superseded_usd` and `superseded_tokens`: what
             was paid for replies that were asked anew; `layout ...` how a long document was cut, by chain and id
 
-A column `sum` is the record's checksum (sums.py). The identity of a chain has its fingerprint, and a place the row that it
-names.
+A column `sum` is the record's checksum (sums.py); a record that is cut before it has -1, which is none's. The identity of a
+chain has its fingerprint, and a place the row that it names.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ APPLICATION_ID = 0x6C636261
 """'lcba': tells a run store from any other SQLite file."""
 
 TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT, sum INTEGER) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT, sum INTEGER DEFAULT -1) WITHOUT ROWID;
 CREATE TABLE chains (
     chain_id INTEGER PRIMARY KEY, fingerprint BLOB NOT NULL UNIQUE, identity TEXT NOT NULL, first_used_at REAL NOT NULL
 );
 CREATE TABLE accepts (
-    chain_id INTEGER NOT NULL, other_id INTEGER NOT NULL, sum INTEGER, PRIMARY KEY (chain_id, other_id)
+    chain_id INTEGER NOT NULL, other_id INTEGER NOT NULL, sum INTEGER DEFAULT -1, PRIMARY KEY (chain_id, other_id)
 ) WITHOUT ROWID;
 CREATE TABLE rows (
     row_id INTEGER PRIMARY KEY, content BLOB NOT NULL, equal_before INTEGER NOT NULL, whole BLOB NOT NULL,
     id TEXT, place TEXT NOT NULL, document TEXT, failure TEXT, fields TEXT NOT NULL, twin INTEGER NOT NULL DEFAULT 0,
-    sample INTEGER NOT NULL DEFAULT 0, sum INTEGER
+    sample INTEGER NOT NULL DEFAULT 0, sum INTEGER DEFAULT -1
 );
 CREATE UNIQUE INDEX rows_by_content ON rows (content, equal_before);
 CREATE TABLE places (
@@ -63,17 +63,17 @@ CREATE TABLE places (
 CREATE TABLE answers (
     row_id INTEGER NOT NULL, chain_id INTEGER NOT NULL, sample INTEGER NOT NULL, done INTEGER NOT NULL,
     reply_key BLOB, kind TEXT, message TEXT, account TEXT NOT NULL, finished_at REAL NOT NULL, output TEXT,
-    asked_anew INTEGER NOT NULL DEFAULT 0, shared_from INTEGER, sum INTEGER
+    asked_anew INTEGER NOT NULL DEFAULT 0, shared_from INTEGER, sum INTEGER DEFAULT -1
 );
 CREATE UNIQUE INDEX answers_by_row ON answers (row_id, chain_id, sample);
 CREATE TABLE replies (
     row_id INTEGER NOT NULL, request_key BLOB NOT NULL, superseded INTEGER NOT NULL DEFAULT 0,
-    received_at REAL NOT NULL, cost_usd REAL, body TEXT NOT NULL, text TEXT NOT NULL, sum INTEGER
+    received_at REAL NOT NULL, cost_usd REAL, body TEXT NOT NULL, text TEXT NOT NULL, sum INTEGER DEFAULT -1
 );
 CREATE UNIQUE INDEX replies_by_row ON replies (row_id, request_key);
 CREATE TABLE standing (
     row_id INTEGER PRIMARY KEY, chain_id INTEGER NOT NULL, sample INTEGER NOT NULL, seq INTEGER NOT NULL,
-    again INTEGER NOT NULL DEFAULT 0, sum INTEGER
+    again INTEGER NOT NULL DEFAULT 0, sum INTEGER DEFAULT -1
 );
 CREATE UNIQUE INDEX standing_by_seq ON standing (seq);
 CREATE INDEX standing_again ON standing (row_id) WHERE again;
@@ -82,11 +82,11 @@ CREATE TABLE departed (name TEXT NOT NULL, twin INTEGER NOT NULL, PRIMARY KEY (n
 CREATE TABLE projections (
     name TEXT PRIMARY KEY, position INTEGER NOT NULL, state TEXT, options TEXT NOT NULL,
     shows_done INTEGER NOT NULL, shows_failed INTEGER NOT NULL, by_input INTEGER NOT NULL,
-    changes INTEGER NOT NULL, rebuilding INTEGER NOT NULL, rebuilt INTEGER NOT NULL, boot TEXT, sum INTEGER
+    changes INTEGER NOT NULL, rebuilding INTEGER NOT NULL, rebuilt INTEGER NOT NULL, boot TEXT, sum INTEGER DEFAULT -1
 ) WITHOUT ROWID;
 CREATE TABLE runs (
     run_id INTEGER PRIMARY KEY, started_at REAL NOT NULL, ended_at REAL, boot TEXT NOT NULL, command TEXT NOT NULL,
-    job TEXT NOT NULL, exit_code INTEGER, figures TEXT, mark TEXT, sum INTEGER
+    job TEXT NOT NULL, exit_code INTEGER, figures TEXT, mark TEXT, sum INTEGER DEFAULT -1
 );
 INSERT INTO meta VALUES ('generation', '1', sum_of('generation', '1'));
 """
@@ -235,7 +235,7 @@ def _verify_small_tables(connection: sqlite3.Connection) -> None:
     for table, columns, which in _SMALL_TABLES:
         query = f"SELECT {sums.selected(columns, 'm', version)} FROM {table} m {which}"  # noqa: S608 - constants
         for record in connection.execute(query):
-            sums.verify(record, f"in {table}, the record of")
+            sums.verify(columns, record, f"in {table}, the record of")
     for chain_id, fingerprint, identity in connection.execute("SELECT chain_id, fingerprint, identity FROM chains"):
         if digest(identity.encode()) != fingerprint:
             raise sums.OtherSum(f"chain {chain_id} is not as it was written: its fingerprint differs")

@@ -62,7 +62,7 @@ def let_stand(connection: sqlite3.Connection, numbered: Iterable[tuple[int, int,
     """From now on these answers stand: (row, chain, sample, number) each."""
     connection.executemany(
         "INSERT OR REPLACE INTO standing (row_id, chain_id, sample, seq, sum) VALUES (?, ?, ?, ?, ?)",
-        [(*one, sums.sum_of(*one)) for one in numbered],
+        [(*one, sums.STANDING.sum(*one)) for one in numbered],
     )
 
 
@@ -90,7 +90,7 @@ def forget_all(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE projections SET changes = changes + 1")
 
 
-_MOVED = sums.changed(sums.STANDING, "seq", "moved.seq", "standing")
+_MOVED = sums.changed(sums.STANDING, "standing", seq="moved.seq")
 
 
 def settle(connection: sqlite3.Connection, next_seq: int) -> int:
@@ -134,7 +134,7 @@ def succeed(connection: sqlite3.Connection, pairs: Sequence[tuple[int, int]]) ->
         reopen(connection, row_id)
 
 
-_RENAME = f"UPDATE rows SET twin = ?1, sum = {sums.changed(sums.ROW, 'twin', '?1')} WHERE row_id = ?2 AND twin <> ?1"  # noqa: S608
+_RENAME = f"UPDATE rows SET twin = ?1, sum = {sums.changed(sums.ROW, twin='?1')} WHERE row_id = ?2 AND twin <> ?1"  # noqa: S608
 
 
 def rename(connection: sqlite3.Connection, row_id: int, twin: int) -> None:

@@ -8,24 +8,43 @@ they are. It is no protection from anybody who means to change a store.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
-ROW = (
-    "row_id", "content", "equal_before", "whole", "id", "place", "document", "failure", "fields", "twin", "sample",
-)  # fmt: skip
-ANSWER = (
-    "row_id", "chain_id", "sample", "done", "reply_key", "kind", "message", "account", "finished_at", "output",
-    "shared_from",
-)  # fmt: skip
-REPLY = ("row_id", "request_key", "superseded", "received_at", "cost_usd", "body", "text")
-STANDING = ("row_id", "chain_id", "sample", "seq")
+_BLOBS = frozenset({"content", "whole", "reply_key", "request_key"})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A table's columns that its sum is over. `template` makes their text at once, in half the time of one by one."""
+
+    columns: tuple[str, ...]
+    template: str
+
+    @classmethod
+    def of(cls, columns: str) -> Record:
+        names = tuple(columns.split())
+        return cls(names, "\0".join("%a" if name in _BLOBS else "%s" for name in names))
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def sum(self, *values: object) -> int:
+        """What `sum_of` says. About 1 us, and 1 us a kilobyte of text."""
+        return crc32((self.template % values).encode("utf-8", "surrogatepass"))
+
+
+ROW = Record.of("row_id content equal_before whole id place document failure fields twin sample")
+ANSWER = Record.of("row_id chain_id sample done reply_key kind message account finished_at output shared_from")
+REPLY = Record.of("row_id request_key superseded received_at cost_usd body text")
+STANDING = Record.of("row_id chain_id sample seq")
 """`again` may be anything: a start settles it. `asked_anew` of answers says of nothing what it is."""
 
-PROJECTION = ("name", "position", "state")
-RUN = ("run_id", "started_at", "boot", "command", "job", "figures", "mark")
-META = ("name", "value")
-ACCEPTS = ("chain_id", "other_id")
+PROJECTION = Record.of("name position state")
+RUN = Record.of("run_id started_at boot command job figures mark")
+META = Record.of("name value")
+ACCEPTS = Record.of("chain_id other_id")
 
 FORMAT_WITH_SUMS = 5
 
@@ -35,7 +54,7 @@ _SAMPLES_SINCE = 4
 
 
 def sum_of(*values: object) -> int:
-    """The sum of these columns, as Python has them: str, int, float, bytes or None. About 1 us, and 1 us a kilobyte of text."""
+    """The sum of these columns, as Python has them: str, int, float, bytes or None. As SQL calls it."""
     # Texts as they are: repr() of a text is not the same in all versions of Python.
     said = "\0".join([value if type(value) is str else repr(value) for value in values])
     return crc32(said.encode("utf-8", "surrogatepass"))
@@ -45,30 +64,50 @@ class OtherSum(ValueError):
     """A record is not as it was written."""
 
 
-def verify(columns: Sequence[Any], what: str) -> None:
-    """Hold a record against its sum, which comes last in `columns`. Raises OtherSum; `what` names the record by its first."""
-    *values, kept = columns
-    if kept is not None and sum_of(*values) != kept:
-        raise OtherSum(f"{what} {values[0]} is not as it was written: its checksum differs")
+def verify(record: Record, columns: Sequence[Any], what: str) -> None:
+    """Hold a record against its sum, which comes last in `columns`; one without a sum against the types of its columns.
+
+    Raises OtherSum; `what` names the record by its first column.
+    """
+    kept = columns[-1]
+    if kept is None:
+        _has_types(record, columns[:-1], what)
+    elif record.sum(*columns[:-1]) != kept:
+        raise OtherSum(f"{what} {columns[0]} is not as it was written: its checksum differs")
 
 
-def selected(columns: Sequence[str], alias: str, version: int) -> str:
+_COUNTS = frozenset({"row_id", "chain_id", "other_id", "equal_before", "sample", "seq", "run_id"})
+_NUMBERS = _COUNTS | {
+    "twin", "done", "shared_from", "superseded", "finished_at", "received_at", "started_at", "cost_usd", "position",
+}  # fmt: skip
+
+
+def _has_types(record: Record, values: Sequence[Any], what: str) -> None:
+    for name, value in zip(record.columns, values, strict=True):
+        types = bytes if name in _BLOBS else (int, float) if name in _NUMBERS else str
+        negative = name in _COUNTS and isinstance(value, int) and value < 0
+        if value is not None and (negative or not isinstance(value, types)):
+            raise OtherSum(f"{what} {values[0]} is not as it was written: its {name} is {value!r:.40}")
+
+
+def selected(record: Record, alias: str, version: int) -> str:
     """The columns of a record and its sum, for a SELECT; of a store of this format."""
 
     def one(name: str) -> str:
         since, otherwise = (_SAMPLES_SINCE, "0") if (alias, name) == ("r", "sample") else _SINCE.get(name, (1, ""))
         return f"{alias}.{name}" if version >= since else otherwise
 
-    return ", ".join(map(one, (*columns, "sum")))
+    return ", ".join(map(one, (*record.columns, "sum")))
 
 
-def summed(columns: Sequence[str], prefix: str = "") -> str:
-    """The SQL expression of a record's sum: `sum_of` is a function of every connection."""
-    return f"sum_of({', '.join(prefix + name for name in columns)})"
+def summed(record: Record, prefix: str = "", **others: str) -> str:
+    """The SQL expression of a record's sum; `others` are columns of which it is over another value than they have."""
+    return f"sum_of({', '.join(others.get(name, prefix + name) for name in record.columns)})"
 
 
-def changed(columns: Sequence[str], name: str, value: str, table: str = "") -> str:
+def changed(record: Record, table: str = "", **others: str) -> str:
     """The SQL expression of a record's new sum, when a column gets another value. A wrong one stays wrong, NULL stays NULL."""
     prefix = f"{table}." if table else ""
-    after = summed([value if column == name else prefix + column for column in columns])
-    return f"CASE WHEN {prefix}sum = {summed(columns, prefix)} THEN {after} ELSE {prefix}sum END"
+    return (
+        f"CASE WHEN {prefix}sum = {summed(record, prefix)} THEN {summed(record, prefix, **others)} ELSE {prefix}sum END"
+    )
