@@ -9,7 +9,6 @@ from typing import Any
 
 from lcbatch import jsontext
 from lcbatch.errors import TRANSIENT
-from lcbatch.ports import Order, View
 from lcbatch.records import Account, Done, Json, Outcome, Reply, Row, Usage
 from lcbatch.store import standing, sums
 from lcbatch.store.damage import understood
@@ -193,7 +192,7 @@ def outcome_columns(outcome: Outcome, chain_id: int) -> Columns:
 
 def insert_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
     """Store outcomes and let them stand; the next free number."""
-    connection.executemany(_PUT_ANSWER, [(*row, sums.ANSWER.sum(*row, None)) for row in columns])
+    connection.executemany(_PUT_ANSWER, [(*row, sums.ANSWER.sum(*row[:8], row[9], None)) for row in columns])
     return _let_stand(connection, columns, next_seq)
 
 
@@ -228,7 +227,7 @@ def replace_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns],
     for row in columns:
         standing.reopen(connection, row[0])
         shared_from = (connection.execute(_SHARED_FROM, (row[0],)).fetchone() or (None,))[0]
-        anew.append((*row, shared_from, sums.ANSWER.sum(*row, shared_from)))
+        anew.append((*row, shared_from, sums.ANSWER.sum(*row[:8], row[9], shared_from)))
     connection.executemany(_PUT_ANEW, anew)
     return _let_stand(connection, columns, next_seq)
 
@@ -285,8 +284,8 @@ def insert_reply(connection: sqlite3.Connection, columns: Columns) -> None:
 
 
 def _summed(columns: Columns) -> Columns:
-    row_id, key, *others = columns
-    return (*columns, sums.REPLY.sum(row_id, key, 0, *others))
+    row_id, key, _, cost_usd, body, text = columns
+    return (*columns, sums.REPLY.sum(row_id, key, 0, cost_usd, body, text))
 
 
 _REPLY = f"SELECT {sums.selected(sums.REPLY, 'q', sums.FORMAT_WITH_SUMS)} FROM replies q WHERE row_id = ? AND request_key = ?"  # noqa: S608
@@ -305,7 +304,7 @@ def load_reply(connection: sqlite3.Connection, row_id: int, key: bytes) -> Reply
 def reply_of(columns: Sequence[Any]) -> Reply:
     """A stored reply, of the columns `sums.REPLY` and its sum. Raises OtherSum."""
     sums.verify(sums.REPLY, columns, "the reply to row")
-    _, _, _, _, cost_usd, body, text, _ = columns
+    _, _, _, cost_usd, body, text, _ = columns
     said, found = jsontext.loads(text), jsontext.loads(body)
     return Reply(
         text=said,
@@ -394,52 +393,3 @@ def take_in(connection: sqlite3.Connection, lines: Iterable[Json]) -> int:
     connection.execute("COMMIT")
     connection.execute("PRAGMA synchronous=NORMAL")
     return count
-
-
-# --- projections
-
-
-@understood
-def load_projection(
-    connection: sqlite3.Connection, view: View, options: str
-) -> tuple[int, str | None, bool, str | None]:
-    """(position, sink's state, stale, boot) of a projection, noted with these options; other ones make it stale."""
-    connection.execute(
-        "INSERT INTO projections VALUES (?1, 0, NULL, ?2, ?3, ?4, ?5, 0, 0, 0, NULL, sum_of(?1, 0, NULL)) "
-        "ON CONFLICT (name) DO UPDATE SET "
-        "changes = changes + (options <> excluded.options), options = excluded.options, "
-        "shows_done = excluded.shows_done, shows_failed = excluded.shows_failed, by_input = excluded.by_input",
-        (view.name, options, view.done, view.failed, view.order is Order.INPUT),
-    )
-    position, state, stale, boot = connection.execute(
-        "SELECT position, state, changes > rebuilt, boot FROM projections WHERE name = ?", (view.name,)
-    ).fetchone()
-    return position, state, bool(stale), boot
-
-
-def state_of(connection: sqlite3.Connection, name: str) -> str | None:
-    """The sink's state of a projection."""
-    found = connection.execute("SELECT state FROM projections WHERE name = ?", (name,)).fetchone()
-    return None if found is None else found[0]
-
-
-def projection_is_stale(connection: sqlite3.Connection, name: str) -> bool:
-    """Whether something that was shown has changed since the last rebuild."""
-    found = connection.execute("SELECT changes > rebuilt FROM projections WHERE name = ?", (name,)).fetchone()
-    return bool(found and found[0])
-
-
-def save_projection(connection: sqlite3.Connection, name: str, position: int, state: str, boot: str) -> None:
-    """Note how far a projection has come.
-
-    A negative position stands before a rebuild, or says that the next start has to make one; what changed up to then is
-    shown by the time a real position follows.
-    """
-    if position < 0:
-        connection.execute("UPDATE projections SET rebuilding = changes WHERE name = ?", (name,))
-    else:
-        connection.execute("UPDATE projections SET rebuilt = rebuilding WHERE name = ? AND position < 0", (name,))
-    connection.execute(
-        "UPDATE projections SET position = ?, state = ?, boot = ?, sum = ? WHERE name = ?",
-        (position, state, boot, sums.PROJECTION.sum(name, position, state), name),
-    )

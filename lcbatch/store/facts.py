@@ -67,7 +67,7 @@ def answered_of(columns: standing.Columns) -> Answered:
     """What a row of `standing.answered_page` says. Raises OtherSum."""
     row, answer, reply = columns[1:_ROW_ENDS], columns[_ROW_ENDS:_ANSWER_ENDS], columns[_ANSWER_ENDS:]
     sums.verify(sums.ANSWER, answer, "the answer to row")
-    _, _, _, done, key, kind, message, account, _, _, _, _ = answer
+    _, _, _, done, key, kind, message, account, _, _, _ = answer
     return Answered(
         row=restored_row(row, row[0] - 1),
         failure=None if done else Failure(Kind(kind), jsontext.loads(message)),

@@ -198,10 +198,10 @@ def _entry(columns: tuple[Any, ...], *, new_from: float) -> Entry:
         sums.verify(sums.ROW, row, "row")
         sums.verify(sums.ANSWER, answer, "the answer to row")
     row_id, _, _, _, label, place, document, _, fields, twin, sample, _ = row
-    _, _, _, done, _, kind, message, account, _, output, _, _ = answer
+    _, _, _, done, _, kind, message, account, output, _, _ = answer
     if output is None and reply[0] is not None and not is_new:
         sums.verify(sums.REPLY, reply, "the reply to row")
-    _, _, _, _, _, body, text, _ = reply
+    _, _, _, _, body, text, _ = reply
     if done and output is None:
         output = text
     if row_id is None or (done and output is None):

@@ -14,7 +14,7 @@ from lcbatch.errors import Kind, LcbatchError
 from lcbatch.events import RowsShared
 from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
 from lcbatch.records import Json, Outcome, Reply, Row
-from lcbatch.store import answers, reading, sharing, standing
+from lcbatch.store import answers, projections, reading, sharing, standing
 from lcbatch.store.boot import boot_id
 from lcbatch.store.damage import told
 from lcbatch.store.facts import Answered, Lineage, ProjectionState, Requeued, Spent, answered_of
@@ -79,7 +79,7 @@ class RunStore:
 
     async def left(self, name: str) -> Mapping[str, Json] | None:
         """The state in which the last run left a projection; None where there was none."""
-        text = await self._writer.submit(lambda connection: answers.state_of(connection, name))
+        text = await self._writer.submit(lambda connection: projections.state_of(connection, name))
         return self._parsed(text)
 
     def _parsed(self, text: str | None) -> Mapping[str, Json] | None:
@@ -385,7 +385,7 @@ class RunStore:
         """What was kept of this projection; other options than last time make it stale."""
         text = jsontext.canonical(options).decode()
         position, kept, stale, boot = await self._writer.submit(
-            lambda connection: answers.load_projection(connection, view, text)
+            lambda connection: projections.load_projection(connection, view, text)
         )
         state = self._parsed(kept)
         # Cut off, and the machine has started since: what was never synced may be anything.
@@ -394,13 +394,13 @@ class RunStore:
 
     async def is_stale(self, view: View) -> bool:
         """Whether something that the view showed has changed since its last rebuild."""
-        return await self._writer.submit(lambda connection: answers.projection_is_stale(connection, view.name))
+        return await self._writer.submit(lambda connection: projections.projection_is_stale(connection, view.name))
 
     async def commit_position(self, name: str, position: int, state: Mapping[str, Json]) -> None:
         """Make everything before it, and this position, safe from power loss (after the sink's own sync)."""
         text = jsontext.dumps(state)
         await self._writer.submit(
-            lambda connection: answers.save_projection(connection, name, position, text, boot_id()), durable=True
+            lambda connection: projections.save_projection(connection, name, position, text, boot_id()), durable=True
         )
 
     def entries(self, view: View, after: int) -> Iterator[list[Entry]]:

@@ -83,7 +83,8 @@ _GIVE = f"""
 INSERT INTO answers (
     row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output, shared_from, sum
 )
-SELECT {", ".join(sums.ANSWER.columns)}, CASE WHEN is_whole THEN {sums.summed(sums.ANSWER)} ELSE -1 END FROM (
+SELECT row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output, shared_from,
+CASE WHEN is_whole THEN {sums.summed(sums.ANSWER)} ELSE -1 END FROM (
     SELECT t.row_id, a.chain_id, a.sample, a.done, a.reply_key, a.kind, a.message, {_NOTHING_PAID} AS account,
     a.finished_at, a.output, coalesce(a.shared_from, a.row_id) AS shared_from,
     a.sum IS NULL OR a.sum = {sums.summed(sums.ANSWER, "a.")} AS is_whole

@@ -32,14 +32,15 @@ class Record:
 
     def sum(self, *values: object) -> int:
         """What `sum_of` says. About 1 us, and 1 us a kilobyte of text."""
-        return crc32((self.template % values).encode("utf-8", "surrogatepass"))
+        return crc32((self.template % values).encode())
 
 
 ROW = Record.of("row_id content equal_before whole id place document failure fields twin sample")
-ANSWER = Record.of("row_id chain_id sample done reply_key kind message account finished_at output shared_from")
-REPLY = Record.of("row_id request_key superseded received_at cost_usd body text")
+ANSWER = Record.of("row_id chain_id sample done reply_key kind message account output shared_from")
+REPLY = Record.of("row_id request_key superseded cost_usd body text")
 STANDING = Record.of("row_id chain_id sample seq")
-"""`again` may be anything: a start settles it. `asked_anew` of answers says of nothing what it is."""
+"""`again` may be anything: a start settles it. `asked_anew` of answers says of nothing what it is, and no output shows
+the times at which replies came and rows ended."""
 
 PROJECTION = Record.of("name position state")
 RUN = Record.of("run_id started_at boot command job figures mark")
@@ -57,7 +58,7 @@ def sum_of(*values: object) -> int:
     """The sum of these columns, as Python has them: str, int, float, bytes or None. As SQL calls it."""
     # Texts as they are: repr() of a text is not the same in all versions of Python.
     said = "\0".join([value if type(value) is str else repr(value) for value in values])
-    return crc32(said.encode("utf-8", "surrogatepass"))
+    return crc32(said.encode())
 
 
 class OtherSum(ValueError):
