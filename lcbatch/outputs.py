@@ -172,10 +172,10 @@ def _is_as_left(output: Path, state: Mapping[str, Json] | None) -> bool:
     return state is not None and (found.st_size, found.st_mtime_ns) == (state.get("offset"), state.get("mtime_ns"))
 
 
-def note_writer(place: Place, store: RunStore) -> None:
-    """The output is this run's from now on. Only when the store has the run safe from power loss."""
+def note_writer(place: Place, store: RunStore, beat: int) -> None:
+    """The output is this run's, up to a beat of its positions. Only when the store has that safe from power loss."""
     if place.output_lock is not None:
-        keep_mark(place.output_lock, store.mark)
+        keep_mark(place.output_lock, f"{store.mark} {beat}")
 
 
 class NewOutput:

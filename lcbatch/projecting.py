@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from lcbatch.errors import LcbatchError, OutputFailed
@@ -27,12 +28,10 @@ _SHAPE = frozenset({"output_field", "keep", "meta", "failed_rows", "flatten", "c
 async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
     """A projector that has taken up its output, and its task; a sink that fails stops the run."""
     kept = await run.store.projection(sink.view, _shape(run, sink.view))
-    projector = Projector(sink, store=run.store, commit=run.store.commit_position)
+    projector = Projector(sink, store=run.store, commit=partial(_commit, run))
     run.shutdown.aborts.append(projector.abort)
     async with projector:
         await projector.start(kept.position, kept.state, stale=kept.stale)
-        if sink.view.name == OUTPUT_VIEW:
-            note_writer(run.place, run.store)
         if (notice := getattr(sink, "notice", None)) is not None:
             run.fanout.emit(Notice(notice))
         task = asyncio.create_task(_watched(projector, run.shutdown))
@@ -41,6 +40,13 @@ async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def _commit(run: Run, name: str, position: int, state: Mapping[str, Json]) -> None:
+    """Commit a position, and note in the lock file that the store has it: without its log it would have an earlier one."""
+    beat = await run.store.commit_position(name, position, state)
+    if name == OUTPUT_VIEW:
+        note_writer(run.place, run.store, beat)
 
 
 def _shape(run: Run, view: View) -> Mapping[str, Json]:

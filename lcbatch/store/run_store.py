@@ -27,6 +27,11 @@ from lcbatch.store.writer import Writer
 
 _PAGE = 256
 
+OUTPUT = "output"
+"""The view whose state says how far a run has come."""
+
+_BEAT, _BY = "beat", "by"
+
 
 def _nobody_waits() -> None:
     """For what is kept without anything being held until it is."""
@@ -49,6 +54,7 @@ class RunStore:
         self._dedupe = False
         self._run_id = 0
         self.mark = secrets.token_hex(8)
+        self.beats = 0
         self._reader = connect(path, read_only=True)
         self._view_reader = connect(path, read_only=True)
         self._views = reading.Views(
@@ -74,8 +80,15 @@ class RunStore:
         return self._first_new_row > 1
 
     async def knows(self, mark: str) -> bool:
-        """Whether a run of this mark began here."""
-        return await self._writer.submit(lambda connection: answers.knows_mark(connection, mark))
+        """Whether a run of this mark began here, and what it committed up to its last beat is here.
+
+        The log is moved into the file now and then: without it a run may be known of which the end is gone.
+        """
+        run, _, beat = mark.partition(" ")
+        if not await self._writer.submit(lambda connection: answers.knows_mark(connection, run)):
+            return False
+        left = await self.left(OUTPUT)
+        return left is None or left.get(_BY) != run or int(left[_BEAT]) >= int(beat or 0)
 
     async def left(self, name: str) -> Mapping[str, Json] | None:
         """The state in which the last run left a projection; None where there was none."""
@@ -388,6 +401,8 @@ class RunStore:
             lambda connection: projections.load_projection(connection, view, text)
         )
         state = self._parsed(kept)
+        if state is not None:
+            state = {name: value for name, value in state.items() if name not in {_BEAT, _BY}}
         # Cut off, and the machine has started since: what was never synced may be anything.
         torn = state is not None and not state.get(SETTLED) and boot not in {None, boot_id()}
         return ProjectionState(position, state, stale or torn)
@@ -396,12 +411,14 @@ class RunStore:
         """Whether something that the view showed has changed since its last rebuild."""
         return await self._writer.submit(lambda connection: projections.projection_is_stale(connection, view.name))
 
-    async def commit_position(self, name: str, position: int, state: Mapping[str, Json]) -> None:
+    async def commit_position(self, name: str, position: int, state: Mapping[str, Json]) -> int:
         """Make everything before it, and this position, safe from power loss (after the sink's own sync)."""
-        text = jsontext.dumps(state)
+        self.beats = beat = self.beats + 1
+        text = jsontext.dumps({**state, _BEAT: beat, _BY: self.mark})
         await self._writer.submit(
             lambda connection: projections.save_projection(connection, name, position, text, boot_id()), durable=True
         )
+        return beat
 
     def entries(self, view: View, after: int) -> Iterator[list[Entry]]:
         """ports.Projectable: groups of entries after a position."""
