@@ -25,7 +25,7 @@ from lcbatch.observers import make_observer
 from lcbatch.observers.fanout import Display, Fanout
 from lcbatch.observers.stats import Stats
 from lcbatch.openfiles import calls_allowed
-from lcbatch.outputs import NewOutput, Place, locked, place_of, set_aside
+from lcbatch.outputs import NewOutput, Place, locked, place_of, refuse_other_store, set_aside
 from lcbatch.ports import Chain, Emit, Sink, Source, Wait
 from lcbatch.sinks import errors_sink, open_sink
 from lcbatch.sources import open_source
@@ -120,6 +120,8 @@ async def open_run(
             fanout.emit(Notice(f"set aside: {path}"))
     made = None if place.store.exists() else NewOutput(place)
     store = await stack.enter_async_context(open_store(place.store))
+    if said := await refuse_other_store(place, store):
+        fanout.emit(Notice(said))
     around = await _surroundings(job, world, store, engine, fanout.emit)
     shutdown = engine.shutdown(job, fanout.emit)
     store.when_failed(shutdown.request)
@@ -150,11 +152,14 @@ async def open_stored(job: Job, world: World, stack: AsyncExitStack, chain: Chai
     stats, fanout, engine = _watched(job, world)
     sinks = _sinks(job, world, place)
     place = await stack.enter_async_context(locked(place, job, world.command))
+    store = await stack.enter_async_context(open_store(place.store))
+    if said := await refuse_other_store(place, store):
+        fanout.emit(Notice(said))
     return Run(
         job=job,
         world=world,
         place=place,
-        store=await stack.enter_async_context(open_store(place.store)),
+        store=store,
         chain=chain,
         sinks=sinks,
         fanout=fanout,

@@ -6,20 +6,22 @@ import importlib
 import itertools
 import os
 import sqlite3
+import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lcbatch import jsontext
-from lcbatch.errors import CannotCreateOutput, LcbatchError
+from lcbatch.errors import CannotCreateOutput, LcbatchError, RefusedError
 from lcbatch.job import Job, declared_options
 from lcbatch.records import Json
-from lcbatch.sinks import OutputPaths, output_paths
+from lcbatch.sinks import OUTPUT_VIEW, OutputPaths, output_paths
 from lcbatch.sinks.paths import SQLITE_ENDINGS, STORE_ENDING, beside, lock_of, store_files
-from lcbatch.store.lock import OutputLocked, hold_lock
+from lcbatch.store.lock import OutputLocked, hold_lock, keep_mark, mark_of
 from lcbatch.store.reading import last_run
+from lcbatch.store.run_store import RunStore
 from lcbatch.store.schema import connect
 from lcbatch.world import World
 
@@ -65,10 +67,14 @@ class Place:
         By their real paths, so that none is taken twice, and in one order for all, so that of two that wait none waits for
         the other.
         """
-        locks = {_real(self.lock)}
-        if self.paths.output is not None:
-            locks.add(lock_of(beside(_real(self.paths.output), STORE_ENDING)))
-        return sorted(locks)
+        return sorted({_real(self.lock), *filter(None, [self.output_lock])})
+
+    @property
+    def output_lock(self) -> Path | None:
+        """The lock of the output itself, whatever store is used; None where it goes to a pipe."""
+        if self.paths.output is None:
+            return None
+        return lock_of(beside(_real(self.paths.output), STORE_ENDING))
 
     def own_files(self) -> frozenset[Path]:
         """What must never be read as input."""
@@ -133,6 +139,43 @@ async def _first_free(place: Place, command: str, stack: AsyncExitStack) -> Plac
         else:
             return here
     raise AssertionError("it counts for ever")
+
+
+async def refuse_other_store(place: Place, store: RunStore) -> str | None:
+    """Raise RefusedError where rows stand in the output of which this store has never heard: they would be paid for again.
+
+    Its log was deleted after a crash, it is an older copy, or another output's. Where the output is as this store left it,
+    nobody can tell whether anything is missing: what to say of that.
+    """
+    output, lock = place.paths.output, place.output_lock
+    mark = None if lock is None else mark_of(lock)
+    if output is None or mark is None or not store.holds_rows or await store.knows(mark):
+        return None
+    if _is_as_left(output, await store.left(OUTPUT_VIEW)):
+        return f"{place.store} is not the run store of the last run on {output}: what only that one knew is asked again"
+    raise RefusedError(
+        f"{output} was last written by a run that {place.store} knows nothing of: its -wal was deleted, or it is an "
+        "older copy, or another output's store",
+        hint=f"put back the run store as it was, with its -wal; or move {output} away: it is written again from this "
+        "store, and what that lacks is asked and billed once more",
+    )
+
+
+def _is_as_left(output: Path, state: Mapping[str, Json] | None) -> bool:
+    """Whether there is no output, or a file of the size and the date that the store says."""
+    try:
+        found = output.stat()
+        if stat.S_ISDIR(found.st_mode):
+            return not any(output.iterdir())
+    except OSError:
+        return True
+    return state is not None and (found.st_size, found.st_mtime_ns) == (state.get("offset"), state.get("mtime_ns"))
+
+
+def note_writer(place: Place, store: RunStore, beat: int) -> None:
+    """The output is this run's, up to a beat of its positions. Only when the store has that safe from power loss."""
+    if place.output_lock is not None:
+        keep_mark(place.output_lock, f"{store.mark} {beat}")
 
 
 class NewOutput:

@@ -14,6 +14,7 @@ from lcbatch.errors import LcbatchError, OutputFailed
 from lcbatch.events import Notice
 from lcbatch.execute.shutdown import Shutdown
 from lcbatch.opening import Run
+from lcbatch.outputs import note_writer
 from lcbatch.ports import Sink, View
 from lcbatch.records import Json
 from lcbatch.sinks import ERRORS_VIEW, OUTPUT_VIEW, Projector
@@ -52,7 +53,10 @@ async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
     takes = _taken_up(await run.store.projection(sink.view, _shape(run, sink.view)), _target(run, sink.view))
 
     async def commit(name: str, position: int, state: Mapping[str, Json]) -> None:
-        await run.store.commit_position(name, position, {**state, **takes.beside})
+        """Commit a position, and note in the lock file that the store has it: without its log it would have an earlier one."""
+        beat = await run.store.commit_position(name, position, {**state, **takes.beside})
+        if name == OUTPUT_VIEW:
+            note_writer(run.place, run.store, beat)
 
     projector = Projector(sink, store=run.store, commit=commit)
     run.shutdown.aborts.append(projector.abort)

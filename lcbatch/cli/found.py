@@ -15,9 +15,10 @@ import typer
 from lcbatch.errors import InputMissing, RefusedError
 from lcbatch.records import Json
 from lcbatch.sinks.paths import SQLITE_ENDINGS, STORE_ENDING, OutputPaths, beside, is_stdout, lock_of
+from lcbatch.store.damage import told, verdict
 from lcbatch.store.lock import holder_of
 from lcbatch.store.reading import last_run
-from lcbatch.store.schema import connect, verdict
+from lcbatch.store.schema import connect
 
 __all__ = ["Origin", "Out", "Store", "lock_of", "names_store", "origin_of", "reading", "store_of"]
 
@@ -111,5 +112,6 @@ def origin_of(connection: sqlite3.Connection, store: Path) -> Origin:
     run = last_run(connection)
     if run is None:
         raise RefusedError(f"no run ever began in {store}", hint="run the original command")
-    job = run.job.get("origin", run.job)
-    return Origin(job["task"], tuple(job["inputs"]), job["options"], Path(job.get("cwd", ".")).absolute())
+    with told(store):
+        job = run.job.get("origin", run.job)
+        return Origin(job["task"], tuple(job["inputs"]), job["options"], Path(job.get("cwd", ".")).absolute())

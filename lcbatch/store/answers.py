@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lcbatch import jsontext
 from lcbatch.errors import TRANSIENT
-from lcbatch.ports import Order, View
 from lcbatch.records import Account, Done, Json, Outcome, Reply, Row, Usage
-from lcbatch.store import standing
+from lcbatch.store import standing, sums
+from lcbatch.store.damage import understood
 from lcbatch.store.standing import Columns
 
 # --- chains
@@ -34,7 +35,7 @@ def register_chain(
 
 def accept(connection: sqlite3.Connection, chain_id: int, other_id: int) -> None:
     """Answers of the other chain count as this one's."""
-    connection.execute("INSERT OR IGNORE INTO accepts VALUES (?, ?)", (chain_id, other_id))
+    connection.execute("INSERT OR IGNORE INTO accepts VALUES (?1, ?2, sum_of(?1, ?2))", (chain_id, other_id))
 
 
 def adopt_chain(connection: sqlite3.Connection, chain_id: int, *, keep_answers: bool, forget: bool) -> None:
@@ -43,12 +44,13 @@ def adopt_chain(connection: sqlite3.Connection, chain_id: int, *, keep_answers: 
     Without `keep_answers` what other chains answered is asked anew, and stands until then; with `forget` it stands no longer.
     """
     last = connection.execute("SELECT value FROM meta WHERE name = 'chain'").fetchone()
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('chain', ?)", (str(chain_id),))
+    put_meta(connection, "chain", str(chain_id))
     if last is None or int(last[0]) == chain_id:
         return
     if keep_answers:
         connection.execute(
-            "INSERT OR IGNORE INTO accepts SELECT ?, other_id FROM accepts WHERE chain_id = ?", (chain_id, int(last[0]))
+            "INSERT OR IGNORE INTO accepts SELECT ?1, other_id, sum_of(?1, other_id) FROM accepts WHERE chain_id = ?2",
+            (chain_id, int(last[0])),
         )
     elif forget:
         standing.forget_all(connection)
@@ -56,26 +58,43 @@ def adopt_chain(connection: sqlite3.Connection, chain_id: int, *, keep_answers: 
         standing.reopen_all(connection)
 
 
+@understood
 def identity_of(connection: sqlite3.Connection, chain_id: int) -> str:
     """What a chain is, as it was registered."""
     return str(connection.execute("SELECT identity FROM chains WHERE chain_id = ?", (chain_id,)).fetchone()[0])
 
 
+@understood
 def output_chain(connection: sqlite3.Connection) -> int | None:
     """The chain that the output is made with."""
     found = connection.execute("SELECT value FROM meta WHERE name = 'chain'").fetchone()
     return int(found[0]) if found is not None else None
 
 
+def put_meta(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """Keep a value under its name, in the place of what was there."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2, sum_of(?1, ?2))", (name, value))
+
+
 # --- runs
 
+_SUM_RUN = f"UPDATE runs SET sum = {sums.summed(sums.RUN)} WHERE run_id = ?"  # noqa: S608 - constants
 
-def begin_run(connection: sqlite3.Connection, command: str, job: str, boot: str) -> int:
+
+def begin_run(connection: sqlite3.Connection, command: str, job: str, boot: str, mark: str) -> int:
     """Note that a run begins; its number."""
     cursor = connection.execute(
-        "INSERT INTO runs (started_at, boot, command, job) VALUES (?, ?, ?, ?)", (time.time(), boot, command, job)
+        "INSERT INTO runs (started_at, boot, command, job, mark) VALUES (?, ?, ?, ?, ?)",
+        (time.time(), boot, command, job, mark),
     )
-    return cursor.lastrowid or 0
+    run_id = cursor.lastrowid or 0
+    connection.execute(_SUM_RUN, (run_id,))
+    return run_id
+
+
+def knows_mark(connection: sqlite3.Connection, mark: str) -> bool:
+    """Whether a run of this mark ever began here."""
+    return connection.execute("SELECT 1 FROM runs WHERE mark = ?", (mark,)).fetchone() is not None
 
 
 def end_run(connection: sqlite3.Connection, run_id: int, exit_code: int) -> None:
@@ -86,6 +105,7 @@ def end_run(connection: sqlite3.Connection, run_id: int, exit_code: int) -> None
 def note_figures(connection: sqlite3.Connection, run_id: int, figures: str) -> None:
     """Keep a run's figures as they are now."""
     connection.execute("UPDATE runs SET figures = ? WHERE run_id = ?", (figures, run_id))
+    connection.execute(_SUM_RUN, (run_id,))
 
 
 def last_row(connection: sqlite3.Connection) -> int:
@@ -112,12 +132,14 @@ def supersede(connection: sqlite3.Connection, row_id: int, kind: str) -> None:
         return
     usd, tokens = connection.execute(_PAID + " AND row_id = ?", (row_id,)).fetchone()
     for name, amount in (("superseded_usd", usd), ("superseded_tokens", tokens)):
-        connection.execute(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
-            (name, amount),
-        )
-    connection.execute("UPDATE replies SET superseded = 1 WHERE row_id = ?", (row_id,))
+        before = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        put_meta(connection, name, str(amount + (float(before[0]) if before else 0)))
+    connection.execute(_SUPERSEDE, (row_id,))
 
+
+_SUPERSEDE = f"""
+UPDATE replies SET superseded = 1, sum = {sums.changed(sums.REPLY, superseded="1")} WHERE row_id = ?
+"""  # noqa: S608 - constants
 
 _PAID = """
 SELECT coalesce(sum(cost_usd), 0), coalesce(sum(json_extract(body, '$.usage[0]') + json_extract(body, '$.usage[1]')), 0)
@@ -125,6 +147,7 @@ FROM replies WHERE NOT superseded
 """
 
 
+@understood
 def paid(connection: sqlite3.Connection) -> tuple[float, int]:
     """US dollars and tokens of all replies ever received, those that were asked anew since among them."""
     usd, tokens = connection.execute(_PAID).fetchone()
@@ -132,6 +155,7 @@ def paid(connection: sqlite3.Connection) -> tuple[float, int]:
     return usd + float(kept.get("superseded_usd", 0)), tokens + int(float(kept.get("superseded_tokens", 0)))
 
 
+@understood
 def perhaps_paid(connection: sqlite3.Connection) -> tuple[float, int]:
     """The same of calls that broke off, and were perhaps billed, as the runs noted it."""
     usd, tokens = connection.execute(
@@ -144,11 +168,12 @@ def perhaps_paid(connection: sqlite3.Connection) -> tuple[float, int]:
 # --- outcomes and replies
 
 _PUT_ANSWER = """
-INSERT INTO answers (row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO answers (row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output, sum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (row_id, chain_id, sample) DO UPDATE SET done = excluded.done, reply_key = excluded.reply_key,
     kind = excluded.kind, message = excluded.message, account = excluded.account,
-    finished_at = excluded.finished_at, output = excluded.output, asked_anew = 0, shared_from = NULL
+    finished_at = excluded.finished_at, output = excluded.output, asked_anew = 0, shared_from = NULL,
+    sum = excluded.sum
 WHERE excluded.done OR NOT answers.done
 """
 
@@ -167,35 +192,44 @@ def outcome_columns(outcome: Outcome, chain_id: int) -> Columns:
 
 def insert_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
     """Store outcomes and let them stand; the next free number."""
-    connection.executemany(_PUT_ANSWER, columns)
+    connection.executemany(_PUT_ANSWER, [(*row, sums.ANSWER.sum(*row[:8], row[9], None)) for row in columns])
+    return _let_stand(connection, columns, next_seq)
+
+
+def _let_stand(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
     standing.lose_answers(connection, [row[0] for row in columns if not row[3]])
-    numbered = [(row[0], row[1], row[2], next_seq + index) for index, row in enumerate(columns)]
-    connection.executemany(standing.LET_STAND, numbered)
+    standing.let_stand(connection, [(*row[:3], next_seq + index) for index, row in enumerate(columns)])
     return next_seq + len(columns)
 
 
 _PUT_ANEW = """
-INSERT INTO answers (row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output, shared_from)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, (
-    SELECT a.shared_from FROM standing s JOIN answers a
-    ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample WHERE s.row_id = ?1
-))
+INSERT INTO answers (
+    row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output, shared_from, sum
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (row_id, chain_id, sample) DO UPDATE SET done = excluded.done, reply_key = excluded.reply_key,
-    kind = excluded.kind, message = excluded.message, account = excluded.account, output = excluded.output,
-    shared_from = excluded.shared_from
+    kind = excluded.kind, message = excluded.message, account = excluded.account, finished_at = excluded.finished_at,
+    output = excluded.output, shared_from = excluded.shared_from, sum = excluded.sum
 """
-"""The reply is the one that what stands was made of, be it an equal row's."""
+
+_SHARED_FROM = """
+SELECT a.shared_from FROM standing s JOIN answers a
+ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample WHERE s.row_id = ?
+"""
 
 
 def replace_outcomes(connection: sqlite3.Connection, columns: Sequence[Columns], next_seq: int) -> int:
-    """Let outcomes stand for rows that were answered already, better or worse than what they had; the next free number."""
+    """Let outcomes stand for rows that were answered already, better or worse than what they had; the next free number.
+
+    The reply is the one that what stands was made of, be it an equal row's.
+    """
+    anew = []
     for row in columns:
         standing.reopen(connection, row[0])
-    connection.executemany(_PUT_ANEW, columns)
-    standing.lose_answers(connection, [row[0] for row in columns if not row[3]])
-    numbered = [(row[0], row[1], row[2], next_seq + index) for index, row in enumerate(columns)]
-    connection.executemany(standing.LET_STAND, numbered)
-    return next_seq + len(columns)
+        shared_from = (connection.execute(_SHARED_FROM, (row[0],)).fetchone() or (None,))[0]
+        anew.append((*row, shared_from, sums.ANSWER.sum(*row[:8], row[9], shared_from)))
+    connection.executemany(_PUT_ANEW, anew)
+    return _let_stand(connection, columns, next_seq)
 
 
 def account_json(account: Account) -> Mapping[str, Json]:
@@ -225,15 +259,17 @@ def reply_columns(row: Row, key: bytes, reply: Reply) -> Columns:
         "latency_s": round(reply.latency_s, 6),
         "attempts": reply.attempts,
     }
-    return (row.ref, key, time.time(), reply.cost_usd, jsontext.dumps(body), jsontext.dumps(reply.text))
+    # As a float, which is what the column gives back.
+    cost_usd = None if reply.cost_usd is None else float(reply.cost_usd)
+    return (row.ref, key, time.time(), cost_usd, jsontext.dumps(body), jsontext.dumps(reply.text))
 
 
 _PUT_REPLY = """
-INSERT OR {otherwise} INTO replies (row_id, request_key, received_at, cost_usd, body, text)
-SELECT ?1, ?, ?, ?, ?, ? WHERE ?1 IS NOT NULL
+INSERT OR {otherwise} INTO replies (row_id, request_key, received_at, cost_usd, body, text, sum)
+SELECT ?1, ?, ?, ?, ?, ?, ? WHERE ?1 IS NOT NULL
 """
 
-_NO_REPLY = (None,) * 6
+_NO_REPLY = (None,) * 7
 """Puts nothing in, and takes the place of the parameters, which SQLite keeps until the statement is given others."""
 
 _LONG_CHARS = 1024 * 1024
@@ -244,28 +280,40 @@ def insert_reply(connection: sqlite3.Connection, columns: Columns) -> None:
 
     Of a shared one that two rows have paid for the first stays, and the second is kept with its row: what it cost counts.
     """
-    if columns[0] == SHARED and not connection.execute(_PUT_REPLY.format(otherwise="IGNORE"), columns).rowcount:
+    if (
+        columns[0] == SHARED
+        and not connection.execute(_PUT_REPLY.format(otherwise="IGNORE"), _summed(columns)).rowcount
+    ):
         columns = (jsontext.loads(columns[4])["row"], *columns[1:])
     if columns[0] != SHARED:
-        connection.execute(_PUT_REPLY.format(otherwise="REPLACE"), columns)
+        connection.execute(_PUT_REPLY.format(otherwise="REPLACE"), _summed(columns))
     if len(columns[5]) > _LONG_CHARS:
         for otherwise in ("IGNORE", "REPLACE"):
             connection.execute(_PUT_REPLY.format(otherwise=otherwise), _NO_REPLY)
 
 
+def _summed(columns: Columns) -> Columns:
+    row_id, key, _, cost_usd, body, text = columns
+    return (*columns, sums.REPLY.sum(row_id, key, 0, cost_usd, body, text))
+
+
+_REPLY = f"SELECT {sums.selected(sums.REPLY, 'q', sums.FORMAT_WITH_SUMS)} FROM replies q WHERE row_id = ? AND request_key = ?"  # noqa: S608
+
+
+@understood
 def load_reply(connection: sqlite3.Connection, row_id: int, key: bytes) -> Reply | None:
     """The reply to this request of this row, unless it is to be asked anew."""
-    found = connection.execute(
-        "SELECT body, text, cost_usd FROM replies WHERE row_id = ? AND request_key = ? AND NOT superseded",
-        (row_id, key),
-    ).fetchone()
+    found = connection.execute(_REPLY, (row_id, key)).fetchone()
     if found is None:
         return None
-    return reply_of(*found)
+    reply = reply_of(found)
+    return None if found[2] else reply
 
 
-def reply_of(body: str, text: str, cost_usd: float | None) -> Reply:
-    """A stored reply."""
+def reply_of(columns: Sequence[Any]) -> Reply:
+    """A stored reply, of the columns `sums.REPLY` and its sum. Raises OtherSum."""
+    sums.verify(sums.REPLY, columns, "the reply to row")
+    _, _, _, cost_usd, body, text, _ = columns
     said, found = jsontext.loads(text), jsontext.loads(body)
     return Reply(
         text=said,
@@ -303,6 +351,7 @@ def shared_columns(row: Row, key: bytes, reply: Reply) -> Columns:
     return (SHARED, key, received_at, cost_usd, jsontext.dumps({**jsontext.loads(body), "row": row.ref}), text)
 
 
+@understood
 def load_shared(connection: sqlite3.Connection, key: bytes) -> tuple[Reply, int] | None:
     """The reply that belongs to a request, and the row that asked it."""
     reply = load_reply(connection, SHARED, key)
@@ -314,13 +363,17 @@ def load_shared(connection: sqlite3.Connection, key: bytes) -> tuple[Reply, int]
 
 def keep_layout(connection: sqlite3.Connection, name: str, layout: str) -> None:
     """Note how a document was cut, in the place of its last version."""
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, layout))
+    put_meta(connection, name, layout)
 
 
-def load_layout(connection: sqlite3.Connection, name: str) -> str | None:
+@understood
+def load_layout(connection: sqlite3.Connection, name: str) -> Json | None:
     """How a document was cut last."""
-    found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return None if found is None else str(found[0])
+    found = connection.execute("SELECT name, value, sum FROM meta WHERE name = ?", (name,)).fetchone()
+    if found is None:
+        return None
+    sums.verify(sums.META, found, "how a document was cut,")
+    return jsontext.loads(found[1])
 
 
 def any_reply(connection: sqlite3.Connection) -> bool:
@@ -349,43 +402,3 @@ def take_in(connection: sqlite3.Connection, lines: Iterable[Json]) -> int:
     connection.execute("COMMIT")
     connection.execute("PRAGMA synchronous=NORMAL")
     return count
-
-
-# --- projections
-
-
-def load_projection(
-    connection: sqlite3.Connection, view: View, options: str
-) -> tuple[int, str | None, bool, str | None]:
-    """(position, sink's state, stale, boot) of a projection, noted with these options; other ones make it stale."""
-    connection.execute(
-        "INSERT INTO projections VALUES (?, 0, NULL, ?, ?, ?, ?, 0, 0, 0, NULL) ON CONFLICT (name) DO UPDATE SET "
-        "changes = changes + (options <> excluded.options), options = excluded.options, "
-        "shows_done = excluded.shows_done, shows_failed = excluded.shows_failed, by_input = excluded.by_input",
-        (view.name, options, view.done, view.failed, view.order is Order.INPUT),
-    )
-    position, state, stale, boot = connection.execute(
-        "SELECT position, state, changes > rebuilt, boot FROM projections WHERE name = ?", (view.name,)
-    ).fetchone()
-    return position, state, bool(stale), boot
-
-
-def projection_is_stale(connection: sqlite3.Connection, name: str) -> bool:
-    """Whether something that was shown has changed since the last rebuild."""
-    found = connection.execute("SELECT changes > rebuilt FROM projections WHERE name = ?", (name,)).fetchone()
-    return bool(found and found[0])
-
-
-def save_projection(connection: sqlite3.Connection, name: str, position: int, state: str, boot: str) -> None:
-    """Note how far a projection has come.
-
-    A negative position stands before a rebuild, or says that the next start has to make one; what changed up to then is
-    shown by the time a real position follows.
-    """
-    if position < 0:
-        connection.execute("UPDATE projections SET rebuilding = changes WHERE name = ?", (name,))
-    else:
-        connection.execute("UPDATE projections SET rebuilt = rebuilding WHERE name = ? AND position < 0", (name,))
-    connection.execute(
-        "UPDATE projections SET position = ?, state = ?, boot = ? WHERE name = ?", (position, state, boot, name)
-    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lcbatch import jsontext
 from lcbatch.errors import Failure, Kind
 from lcbatch.records import Account, Json, Reply, Row
-from lcbatch.store import answers, standing
+from lcbatch.store import answers, standing, sums
 from lcbatch.store.rows import restored_row
 
 
@@ -59,13 +59,19 @@ class Spent:
     tokens: int
 
 
+_ROW_ENDS = 1 + len(sums.ROW) + 1
+_ANSWER_ENDS = _ROW_ENDS + len(sums.ANSWER) + 1
+
+
 def answered_of(columns: standing.Columns) -> Answered:
-    """What a row of `standing.answered_page` says."""
-    _, done, kind, message, account, key, body, text, cost_usd, *row = columns
+    """What a row of `standing.answered_page` says. Raises OtherSum."""
+    row, answer, reply = columns[1:_ROW_ENDS], columns[_ROW_ENDS:_ANSWER_ENDS], columns[_ANSWER_ENDS:]
+    sums.verify(sums.ANSWER, answer, "the answer to row")
+    _, _, _, done, key, kind, message, account, _, _, _ = answer
     return Answered(
-        row=restored_row(row),
+        row=restored_row(row, row[0] - 1),
         failure=None if done else Failure(Kind(kind), jsontext.loads(message)),
         account=answers.account_of(account),
-        reply=None if body is None else answers.reply_of(body, text, cost_usd),
+        reply=None if reply[0] is None else answers.reply_of(reply),
         reply_key=key,
     )

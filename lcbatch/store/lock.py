@@ -1,6 +1,9 @@
 """One run an output: a lock file of its own, flocked for the whole run and never unlinked.
 
 The lock is not on the store itself, since closing a second descriptor of an SQLite file drops SQLite's own locks.
+
+The file also keeps the mark of the run that wrote the output last. The store has it too, from before the first row was
+written: a store that lacks it lost its log, is an older copy, or is another output's.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from lcbatch.errors import CannotCreateOutput, OutputFailed, TryLater
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "afs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "ceph", "glusterfs")
 _GLANCE_S = 0.02
 """`holder_of` takes the lock for an instant: a run that starts then must not end as if the output were in use."""
+
+_MARK = "output_by"
 
 _MOUNTS = Path("/proc/self/mounts")
 
@@ -52,7 +57,7 @@ async def hold_lock(path: Path, *, wait: bool = False, command: str = "") -> Asy
     try:
         await _acquire(descriptor, path, wait=wait)
         try:
-            _sign(descriptor, command)
+            _sign(descriptor, path, command)
         except OSError as error:
             raise OutputFailed(
                 f"cannot write {path}: {error.strerror}", hint="make room or mend the disk first"
@@ -146,15 +151,40 @@ async def _in_daemon_thread(descriptor: int) -> None:
     await held
 
 
-def _sign(descriptor: int, command: str) -> None:
+def mark_of(path: Path) -> str | None:
+    """The mark of the run that last wrote the output of this lock; None where it is not known."""
+    mark = _signature(path).get(_MARK)
+    return mark if isinstance(mark, str) else None
+
+
+def keep_mark(path: Path, mark: str) -> None:
+    """Note who writes the output, once the store has it safe from power loss. The lock must be held.
+
+    Where it cannot be noted it is not known, which is no harm by itself.
+    """
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _write(descriptor, {**_signature(path), _MARK: mark})
+        finally:
+            os.close(descriptor)
+
+
+def _sign(descriptor: int, path: Path, command: str) -> None:
     signature = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         "command": command,
     }
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(signature).encode(), 0)
+    mark = mark_of(path)
+    _write(descriptor, signature if mark is None else {**signature, _MARK: mark})
+
+
+def _write(descriptor: int, signature: Mapping[str, Any]) -> None:
+    data = json.dumps(signature).encode()
+    os.pwrite(descriptor, data, 0)
+    os.ftruncate(descriptor, len(data))
 
 
 def _signature(path: Path) -> Mapping[str, Any]:

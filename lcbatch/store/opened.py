@@ -9,9 +9,10 @@ from pathlib import Path
 
 from lcbatch.errors import CannotCreateOutput
 from lcbatch.store import answers, sharing, standing
+from lcbatch.store.damage import code_of, verdict
 from lcbatch.store.reserve import Reserve, rescued
 from lcbatch.store.run_store import RunStore
-from lcbatch.store.schema import code_of, connect, verdict
+from lcbatch.store.schema import connect
 
 _DISK_FAILED = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 """The place is right and the disk is not: another run on it goes on once that is mended."""

@@ -47,8 +47,7 @@ class PastReplies:
         """There is nothing to wait for."""
 
     def layout(self, row: Row) -> Json | None:
-        kept = answers.load_layout(self.connection, layout_name(self.chain_fingerprint, row))
-        return None if kept is None else jsontext.loads(kept)
+        return answers.load_layout(self.connection, layout_name(self.chain_fingerprint, row))
 
     def keep_layout(self, row: Row, layout: Json) -> None:
         """Nothing is noted."""

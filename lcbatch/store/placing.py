@@ -19,17 +19,20 @@ from lcbatch import jsontext
 from lcbatch.errors import TRANSIENT
 from lcbatch.ports import Keyed, Placed, State, sample_name
 from lcbatch.store import answers, sharing, standing
-from lcbatch.store.rows import item_columns, placed_row
+from lcbatch.store.reading import generation
+from lcbatch.store.rows import placed_row, row_columns
 from lcbatch.store.standing import Columns
+from lcbatch.store.sums import OtherSum
 
 _FOUND = """
 r.row_id, r.content, r.equal_before, r.whole, r.id, r.place, r.twin, s.chain_id, a.done, a.kind
 """
+"""Not held against its sum: it is held against the input itself, and what is shown of it is read again."""
 
 _AS_IT_STANDS = sharing.AS_IT_STANDS
 
 _PREFIX = f"""
-SELECT {_FOUND} FROM places p JOIN rows r USING (row_id) {_AS_IT_STANDS}
+SELECT p.ordinal, {_FOUND} FROM places p JOIN rows r USING (row_id) {_AS_IT_STANDS}
 WHERE p.generation = ? AND p.ordinal >= ? ORDER BY p.ordinal LIMIT ?
 """  # noqa: S608 - constants
 
@@ -129,7 +132,7 @@ class Placing:
                 f"CREATE TEMP TABLE IF NOT EXISTS {table} ({key} PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID"
             )
             connection.execute(f"DELETE FROM temp.{table}")  # noqa: S608 - a constant
-        self._old_generation = int(connection.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()[0])
+        self._old_generation = generation(connection)
         self.generation = self._old_generation
         cut_short = connection.execute("DELETE FROM places WHERE generation <> ?", (self._old_generation,)).rowcount > 0
         self._old_size = connection.execute(
@@ -186,7 +189,7 @@ class Placing:
 
     def finish(self, connection: sqlite3.Connection) -> None:
         """The input was read to its end: this reading is the one that counts from now on."""
-        connection.execute("UPDATE meta SET value = ? WHERE name = 'generation'", (str(self.generation),))
+        answers.put_meta(connection, "generation", str(self.generation))
         if not self._diverged and self.ordinal < self._old_size:
             # An ordered output counts the places that it has shown, and now there are fewer.
             _mark_reordered(connection)
@@ -194,7 +197,11 @@ class Placing:
 
     def _old_places(self, connection: sqlite3.Connection, count: int) -> list[_Found]:
         arguments = (self._old_generation, self.ordinal, count)
-        return [_Found(*columns) for columns in connection.execute(_PREFIX, arguments)]
+        places = connection.execute(_PREFIX, arguments).fetchall()
+        for ordinal, place in enumerate(places, self.ordinal):
+            if place[0] != ordinal:
+                raise OtherSum(f"in the input as it was read, place {ordinal} is gone")
+        return [_Found(*columns) for _, *columns in places]
 
     def _diverge(self, connection: sqlite3.Connection) -> None:
         """From here on the input is another than last time; rows appended to it stay in the old generation."""
@@ -224,9 +231,7 @@ class Placing:
             row = self._known(connection, keyed.content, before)
             if row is None:
                 self._last_row += 1
-                new.append(
-                    (self._last_row, keyed.content, before, keyed.whole, *item_columns(keyed), twin, keyed.sample)
-                )
+                new.append(row_columns(keyed, self._last_row, before, twin))
                 item = keyed.item
                 row = _Found(self._last_row, keyed.content, before, keyed.whole, item.id, item.place, twin)
             found.append((keyed, row, twin))
@@ -256,6 +261,8 @@ class Placing:
             _update(connection, keyed, found, twin)
         if self._edited:
             connection.execute("DELETE FROM edited WHERE row_id = ?", (found.row_id,))
+        if (found.chain_id is None) != (found.done is None):
+            raise OtherSum(f"the answer to row {found.row_id} is gone")
         if found.chain_id is not None and found.chain_id not in self._accepted:
             standing.reopen(connection, found.row_id)
             found.chain_id = found.done = found.kind = None
@@ -289,7 +296,7 @@ class Placing:
         found.chain_id, sample, found.done, found.kind = answer
         if not found.done:
             standing.lose_answers(connection, [found.row_id])
-        connection.execute(standing.LET_STAND, (found.row_id, found.chain_id, sample, self.next_seq))
+        standing.let_stand(connection, [(found.row_id, found.chain_id or 0, sample, self.next_seq)])
         self.next_seq += 1
 
     def _shared(self, connection: sqlite3.Connection, found: _Found) -> State | None:
@@ -310,11 +317,11 @@ class Placing:
 
 
 _NEW_ROW = """
-INSERT INTO rows (row_id, content, equal_before, whole, id, place, document, failure, fields, twin, sample)
-SELECT ?1, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ? WHERE ?1 IS NOT NULL
+INSERT INTO rows (row_id, content, equal_before, whole, id, place, document, failure, fields, twin, sample, sum)
+SELECT ?1, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ? WHERE ?1 IS NOT NULL
 """
 
-_NO_ROW = (None,) * 11
+_NO_ROW = (None,) * 12
 """Puts nothing in, and takes the place of the parameters, which SQLite keeps until the statement is given others."""
 
 _LONG_BYTES = 1024 * 1024
@@ -361,10 +368,11 @@ def _update(connection: sqlite3.Connection, keyed: Keyed, found: _Found, twin: i
     """Write down what changed of a row beside its content; outputs that show it have to be written anew."""
     if found.id != keyed.item.id or found.twin != twin:
         standing.was_called(connection, found.row_id)
+    row_id, _, _, *columns, _, kept = row_columns(keyed, found.row_id, found.equal_before, twin)
     connection.execute(
-        "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = CAST(? AS TEXT), twin = ? "
+        "UPDATE rows SET whole = ?, id = ?, place = ?, document = ?, failure = ?, fields = CAST(? AS TEXT), twin = ?, sum = ? "
         "WHERE row_id = ?",
-        (keyed.whole, *item_columns(keyed), twin, found.row_id),
+        (*columns, kept, row_id),
     )
     if found.done is not None:
         _mark_edited(connection, done=bool(found.done))

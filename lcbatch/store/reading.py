@@ -5,12 +5,11 @@ Every query takes one page and ends, so that no reader holds the write-ahead log
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -18,30 +17,36 @@ from lcbatch import jsontext
 from lcbatch.messages import raw_answer
 from lcbatch.ports import Entry, Order, View
 from lcbatch.records import Fields, Json, Usage
+from lcbatch.store import sums
 from lcbatch.store.answers import paid
-from lcbatch.store.schema import damaged, verdict
+from lcbatch.store.damage import path_of, told, understood
+from lcbatch.store.sums import OtherSum
 
 _PAGE = 500
 
 _PAGE_CHARS = 4 * 1024 * 1024
 """A page of rows ends with the one that brings it beyond so many characters."""
 
-_ENTRY = """
-s.seq, {ordinal}, r.row_id, r.id, r.place, CASE WHEN iif(a.done, ?1, ?2) THEN r.fields END, r.document IS NOT NULL,
-CASE WHEN a.done AND ?1 THEN coalesce(a.output, q.text) END, a.done, a.kind, a.message, a.account, {twin}, {sample},
-CASE WHEN NOT a.done AND ?2 THEN q.text END, CASE WHEN NOT a.done AND ?2 THEN q.body END
-"""
+_SHOWN = "iif(a.done, ?1, ?2)"
 """`?1` and `?2`: whether rows that are done, and those that failed, are shown. Of the others no text is read."""
 
 _JOINS = """
-{join} rows r ON r.row_id = s.row_id
-{join} answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
+LEFT JOIN rows r ON r.row_id = s.row_id
+LEFT JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
 LEFT JOIN replies q ON q.row_id = {owner} AND q.request_key = a.reply_key
 """
 
-_TWINS_SINCE = 3
-_SAMPLES_SINCE = 4
-"""The first formats that have them. Shared answers came with samples."""
+_SHARED_SINCE = 4
+"""The first format that has shared answers."""
+
+_STANDING = slice(2, 2 + len(sums.STANDING) + 1)
+_ROW = slice(_STANDING.stop, _STANDING.stop + len(sums.ROW) + 1)
+_ANSWER = slice(_ROW.stop, _ROW.stop + len(sums.ANSWER) + 1)
+_REPLY = slice(_ANSWER.stop, _ANSWER.stop + len(sums.REPLY) + 1)
+"""Where the records stand in what a query gives. The number under which one stands, and the ordinal, come before them."""
+
+_DONE = _ANSWER.start + sums.ANSWER.columns.index("done")
+_KIND = _ANSWER.start + sums.ANSWER.columns.index("kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +61,17 @@ class _Queries:
     @classmethod
     def over(cls, version: int, *, visible: str) -> _Queries:
         """Queries over a store of this format, which an export may be older than; `visible` is a condition on `standing s`."""
-        twin = "r.twin" if version >= _TWINS_SINCE else "0"
-        has_samples = version >= _SAMPLES_SINCE
-        told = partial(_ENTRY.format, twin=twin, sample="r.sample" if has_samples else "0")
-        joined = partial(_JOINS.format, owner="coalesce(a.shared_from, a.row_id)" if has_samples else "a.row_id")
-        entry, joins = told(ordinal="-1"), joined(join="JOIN")
+        records = ((sums.STANDING, "s"), (sums.ROW, "r"), (sums.ANSWER, "a"), (sums.REPLY, "q"))
+        records_told = ", ".join(
+            sums.selected(columns, alias, version, texts_where=_SHOWN) for columns, alias in records
+        )
+        joins = _JOINS.format(owner="coalesce(a.shared_from, a.row_id)" if version >= _SHARED_SINCE else "a.row_id")
+        entry = f"s.seq, -1, {records_told}"
         unplaced = f"{visible} AND s.row_id NOT IN (SELECT row_id FROM places WHERE generation = ?)"  # noqa: S608 - constants
         return cls(
             by_seq=f"SELECT {entry} FROM standing s {joins} WHERE s.seq > ? AND {visible} ORDER BY s.seq LIMIT ?",  # noqa: S608
-            by_ordinal=f"SELECT {told(ordinal='p.ordinal')} FROM places p "  # noqa: S608
-            f"LEFT JOIN standing s ON s.row_id = p.row_id AND {visible} {joined(join='LEFT JOIN')}"
+            by_ordinal=f"SELECT s.seq, p.ordinal, {records_told} FROM places p "  # noqa: S608
+            f"LEFT JOIN standing s ON s.row_id = p.row_id AND {visible} {joins}"
             "WHERE p.generation = ? AND p.ordinal >= ? ORDER BY p.ordinal LIMIT ?",
             without_place=f"SELECT {entry} FROM standing s {joins} "  # noqa: S608
             f"WHERE s.seq > ? AND {unplaced} ORDER BY s.seq LIMIT ?",
@@ -76,20 +82,28 @@ class _Queries:
 class Views:
     """Entries of the rows that stand, over one connection. Each projector comes with its own thread.
 
-    `without_reopened` leaves out what the run under way asks again. One query runs at a time: Python keeps one prepared
-    statement a text, and two threads would share it.
+    Of rows from `first_new_row` on nothing is held against its sum. `without_reopened` leaves out what the run under way asks
+    again. One query runs at a time: Python keeps one prepared statement a text, and two threads would share it.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, generation: Callable[[], int], *, without_reopened: bool = False
+        self,
+        connection: sqlite3.Connection,
+        generation: Callable[[], int],
+        *,
+        without_reopened: bool = False,
+        first_new_row: int | None = None,
     ) -> None:
         self._connection = connection
         self._generation = generation
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        self._queries = _Queries.over(version, visible="NOT s.again" if without_reopened else "1")
+        self._queries = _Queries.over(version, visible="s.again IS NOT 1" if without_reopened else "1")
+        self._first_new_row = math.inf if first_new_row is None else first_new_row
         self._looked: dict[View, tuple[int, int]] = {}
         self._turn = Lock()
-        self._path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
+        self._path = path_of(connection)
+        with told(self._path):
+            _check_order(connection)
 
     def after(self, view: View, after: int) -> Iterator[list[Entry]]:
         """Groups after a position, as ports.Projectable says.
@@ -108,7 +122,7 @@ class Views:
         by_seq, between = self._queries.by_seq, tuple[int, ...]()
         if view.order is Order.INPUT:
             after = 0
-            while page := self._fetch(self._queries.by_ordinal, (*_shows(view), self._generation(), after, _PAGE)):
+            while page := self._places(view, after):
                 yield from self._entries(page, view)
                 after += len(page)
             by_seq, between = self._queries.without_place, (self._generation(),)
@@ -122,17 +136,19 @@ class Views:
         return bool(self._fetch(self._queries.any_without_place, (self._generation(), 1)))
 
     def _fetch(self, query: str, arguments: tuple[int, ...]) -> list[tuple[Any, ...]]:
-        try:
-            with self._turn, closing(self._connection.execute(query, arguments)) as found:
-                return _page_of(found)
-        except sqlite3.DatabaseError as error:
-            raise verdict(self._path, error) from error
+        with told(self._path), self._turn, closing(self._connection.execute(query, arguments)) as found:
+            return _page_of(found)
+
+    def _places(self, view: View, at: int) -> list[tuple[Any, ...]]:
+        page = self._fetch(self._queries.by_ordinal, (*_shows(view), self._generation(), at, _PAGE))
+        with told(self._path):
+            if any(columns[1] != ordinal for ordinal, columns in enumerate(page, at)):
+                raise OtherSum(f"of the input as it was read, a place after {at} is gone")
+        return page
 
     def _entries(self, page: Sequence[tuple[Any, ...]], view: View) -> list[Entry]:
-        try:
-            return [_entry(columns) for columns in page if _shown(columns, view)]
-        except ValueError as error:
-            raise damaged(self._path, error) from error
+        with told(self._path):
+            return [_entry(columns, new_from=self._first_new_row) for columns in page if _shown(columns, view)]
 
     def _by_seq(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
         while page := self._fetch(self._queries.by_seq, (*_shows(view), at, _PAGE)):
@@ -144,7 +160,7 @@ class Views:
 
     def _by_ordinal(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
         """Up to the first row that does not stand."""
-        while page := self._fetch(self._queries.by_ordinal, (*_shows(view), self._generation(), at, _PAGE)):
+        while page := self._places(view, at):
             standing = [columns for columns in page if columns[0] is not None]
             gap = next((index for index, columns in enumerate(page) if columns[0] is None), None)
             entries = self._entries(standing[:gap], view)
@@ -184,46 +200,60 @@ def _shows(view: View) -> tuple[int, int]:
     return int(view.done), int(view.failed)
 
 
+def _check_order(connection: sqlite3.Connection) -> None:
+    """Raise OtherSum where the order of the output does not lead to all that stands: what it leaves out would be missing."""
+    found, ordered = connection.execute(
+        "SELECT (SELECT count(*) FROM standing NOT INDEXED), "
+        "(SELECT count(*) FROM standing INDEXED BY standing_by_seq WHERE seq > 0)"
+    ).fetchone()
+    if found != ordered:
+        raise OtherSum(f"{found} rows stand, and their order has {ordered}")
+
+
 def _shown(columns: tuple[Any, ...], view: View) -> bool:
-    if columns[0] is None:
-        return False
-    return view.done if columns[8] else view.failed
+    """Whether a view shows it. Raises OtherSum where that cannot be relied on."""
+    seq, ordinal = columns[:2]
+    if seq is None and ordinal >= 0:
+        return False  # nothing stands at this place of the input
+    sums.verify(sums.STANDING, columns[_STANDING], "what stands for row")
+    done = columns[_DONE]
+    if done is None or bool(done) != (columns[_KIND] is None):
+        raise OtherSum(f"the answer to row {columns[_STANDING.start]} is gone, or not as it was written")
+    return view.done if done else view.failed
 
 
-def _entry(columns: tuple[Any, ...]) -> Entry:
-    """What a row of a query says. Raises ValueError where that cannot have been written so."""
-    (
-        seq,
-        ordinal,
-        row_id,
-        label,
-        place,
-        fields,
-        is_document,
-        output,
-        done,
-        kind,
-        message,
-        account,
-        twin,
-        sample,
-        *reply,
-    ) = columns
+def _entry(columns: tuple[Any, ...], *, new_from: float) -> Entry:
+    """What a row of a query says. Raises OtherSum, and ValueError where that cannot have been written so.
+
+    From row `new_from` on it was written by this very process, and is not held against its sums.
+    """
+    row, answer, reply = columns[_ROW], columns[_ANSWER], columns[_REPLY]
+    is_new = columns[_STANDING.start] >= new_from
+    if not is_new:
+        sums.verify(sums.ROW, row, "row")
+        sums.verify(sums.ANSWER, answer, "the answer to row")
+    row_id, _, _, _, label, place, document, _, fields, twin, sample, _ = row
+    _, _, _, done, _, kind, message, account, output, _, _ = answer
+    if output is None and reply[0] is not None and not is_new:
+        sums.verify(sums.REPLY, reply, "the reply to row")
+    _, _, _, _, body, text, _ = reply
     if done and output is None:
-        raise ValueError(f"the answer to row {row_id} is gone")
+        output = text
+    if row_id is None or (done and output is None):
+        raise OtherSum(f"the answer to row {columns[_STANDING.start]} is gone")
     return Entry(
-        seq=seq,
-        ordinal=ordinal,
+        seq=columns[0],
+        ordinal=columns[1],
         id=label if label is not None else f"row-{row_id}",
         place=place,
         fields=fields,
-        is_document=bool(is_document),
-        output=output,
+        is_document=document is not None,
+        output=output if done else None,
         kind=kind,
         message=jsontext.loads(message) if not done and message is not None else None,
         meta=jsontext.loads(account),
         twin=twin,
-        answer=_raw_answer(*reply),
+        answer=None if done else _raw_answer(text, body),
         sample=sample,
     )
 
@@ -274,17 +304,20 @@ GROUP BY 1, 2, 3
 """  # noqa: S608 - constants
 
 
+@understood
 def standing(connection: sqlite3.Connection) -> Standing:
     """Count what stands. One pass over the rows."""
     kinds: dict[str, int] = {}
     done = left = 0
     totals = [0, 0, 0.0]
-    for is_done, kind, stale, count, *sums in connection.execute(_ENDED):
-        totals = [total + (part or 0) for total, part in zip(totals, sums, strict=True)]
+    for is_done, kind, stale, count, *parts in connection.execute(_ENDED):
+        totals = [total + (part or 0) for total, part in zip(totals, parts, strict=True)]
         if stale:
             left += count  # what another chain said of a row stands only until this one has been asked
         elif is_done:
             done += count
+        elif kind is None:
+            raise OtherSum("a row stands failed, and of no kind")
         else:
             kinds[kind] = count
     placed, without = connection.execute(
@@ -306,6 +339,7 @@ def standing(connection: sqlite3.Connection) -> Standing:
     )
 
 
+@understood
 def last_run(connection: sqlite3.Connection) -> LastRun | None:
     """The latest run, None where there was none."""
     found: tuple[Any, ...] | None = connection.execute("SELECT * FROM runs ORDER BY run_id DESC LIMIT 1").fetchone()
@@ -316,6 +350,7 @@ def last_run(connection: sqlite3.Connection) -> LastRun | None:
     return LastRun(started_at, ended_at, exit_code, command, jsontext.loads(job), figures)
 
 
+@understood
 def row_model(connection: sqlite3.Connection) -> str | None:
     """The model that the first row of OpenAI's Batch form names; None where no row does."""
     query = "SELECT json_extract(fields, '$.body.model') FROM rows WHERE json_type(fields, '$.body.model') = 'text'"
@@ -323,17 +358,20 @@ def row_model(connection: sqlite3.Connection) -> str | None:
     return None if found is None else str(found[0])
 
 
+@understood
 def generation(connection: sqlite3.Connection) -> int:
     """The reading of the input that counts."""
     return int(connection.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()[0])
 
 
+@understood
 def standing_documents(connection: sqlite3.Connection) -> frozenset[str]:
     """Ids of the documents that stand in the output."""
     query = "SELECT id FROM standing JOIN rows USING (row_id) WHERE document IS NOT NULL AND id IS NOT NULL"
     return frozenset(label for (label,) in connection.execute(query))
 
 
+@understood
 def placed_documents(connection: sqlite3.Connection, generation: int, rows: int) -> frozenset[str]:
     """Ids of the documents among the first so many rows of a reading of the input."""
     query = (
@@ -367,6 +405,7 @@ ORDER BY a.rowid DESC LIMIT ?
 """
 
 
+@understood
 def past_rows(connection: sqlite3.Connection, identity: Mapping[str, Json], most: int) -> list[PastRow]:
     """The latest answered rows of this model (of a user's own chain: of that chain), newest first.
 
@@ -418,6 +457,7 @@ def _same_model(theirs: Mapping[str, Json], ours: Mapping[str, Json]) -> bool:
 ANSWERED, FAILED = 1, 2
 
 
+@understood
 def how_rows_ended(connection: sqlite3.Connection) -> bytearray:
     """By row number: ANSWERED and FAILED, or both, under whatever chain; 0 for one that never ended. A byte a row."""
     highest = connection.execute("SELECT coalesce(max(row_id), 0) FROM answers").fetchone()[0]

@@ -10,17 +10,20 @@ from lcbatch import jsontext
 from lcbatch.errors import Failure, Kind
 from lcbatch.ports import Keyed
 from lcbatch.records import Document, Row
+from lcbatch.store import sums
 
 
-def item_columns(keyed: Keyed) -> tuple[str | None, str, str | None, str | None, bytes]:
-    """(id, place, document, failure, fields) of an item, as `rows` has them, but for `fields` in UTF-8, to be cast to text.
+def row_columns(keyed: Keyed, row_id: int, equal_before: int, twin: int) -> tuple[Any, ...]:
+    """The columns `sums.ROW` of an item and their sum, `fields` as UTF-8, to be cast to text.
 
     As text they would stand in memory twice more: as the str, and where that is no ASCII as the UTF-8 that goes to SQLite.
     """
     item = keyed.item
     document = None if item.document is None else jsontext.dumps(astuple(item.document))
     failure = None if item.failure is None else jsontext.dumps([item.failure.kind, item.failure.message])
-    return item.id, item.place, document, failure, jsontext.encoded(item.fields)
+    before = (row_id, keyed.content, equal_before, keyed.whole, item.id, item.place, document, failure)
+    fields, after = jsontext.encoded(item.fields), (twin, keyed.sample)
+    return (*before, fields, *after, sums.ROW.sum(*before, sums.entering(fields), *after))
 
 
 def placed_row(keyed: Keyed, ref: int, equal_before: int, ordinal: int) -> Row:
@@ -44,9 +47,10 @@ def row_key(content: bytes, equal_before: int) -> bytes:
     return jsontext.digest(content, equal_before.to_bytes(8, "little"))
 
 
-def restored_row(columns: Sequence[Any]) -> Row:
-    """A row as it was placed, from (row_id, content, equal_before, sample, id, place, document, failure, fields, ordinal)."""
-    row_id, content, equal_before, sample, label, place, document, failure, fields, ordinal = columns
+def restored_row(columns: Sequence[Any], ordinal: int) -> Row:
+    """A row as it was placed, from the columns `sums.ROW` and its sum. Raises OtherSum."""
+    sums.verify(sums.ROW, columns, "row")
+    row_id, content, equal_before, _, label, place, document, failure, fields, _, sample, _ = columns
     kind, message = jsontext.loads(failure) if failure is not None else (None, "")
     return Row(
         ordinal=ordinal,

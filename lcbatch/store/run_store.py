@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,8 +14,9 @@ from lcbatch.errors import Kind, LcbatchError
 from lcbatch.events import RowsShared
 from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
 from lcbatch.records import Json, Outcome, Reply, Row
-from lcbatch.store import answers, reading, sharing, standing
+from lcbatch.store import answers, projections, reading, sharing, standing
 from lcbatch.store.boot import boot_id
+from lcbatch.store.damage import told
 from lcbatch.store.facts import Answered, Lineage, ProjectionState, Requeued, Spent, answered_of
 from lcbatch.store.past import PastReplies, layout_name
 from lcbatch.store.placing import Gone, Placing
@@ -24,6 +26,11 @@ from lcbatch.store.schema import connect
 from lcbatch.store.writer import Writer
 
 _PAGE = 256
+
+OUTPUT = "output"
+"""The view whose state says how far a run has come."""
+
+_BEAT, _BY = "beat", "by"
 
 
 def _nobody_waits() -> None:
@@ -46,9 +53,16 @@ class RunStore:
         self._first_new_row = 1 + answers.last_row(connection)
         self._dedupe = False
         self._run_id = 0
+        self.mark = secrets.token_hex(8)
+        self.beats = 0
         self._reader = connect(path, read_only=True)
         self._view_reader = connect(path, read_only=True)
-        self._views = reading.Views(self._view_reader, lambda: self._placing.generation, without_reopened=True)
+        self._views = reading.Views(
+            self._view_reader,
+            lambda: self._placing.generation,
+            without_reopened=True,
+            first_new_row=self._first_new_row,
+        )
         self._writer = Writer(connection, path, reserve.write)
 
     def when_failed(self, tell: Callable[[LcbatchError], None]) -> None:
@@ -65,6 +79,27 @@ class RunStore:
         """Whether an earlier run placed rows here."""
         return self._first_new_row > 1
 
+    async def knows(self, mark: str) -> bool:
+        """Whether a run of this mark began here, and what it committed up to its last beat is here.
+
+        The log is moved into the file now and then: without it a run may be known of which the end is gone.
+        """
+        run, _, beat = mark.partition(" ")
+        if not await self._writer.submit(lambda connection: answers.knows_mark(connection, run)):
+            return False
+        left = await self.left(OUTPUT)
+        return left is None or left.get(_BY) != run or int(left[_BEAT]) >= int(beat or 0)
+
+    async def left(self, name: str) -> Mapping[str, Json] | None:
+        """The state in which the last run left a projection; None where there was none."""
+        text = await self._writer.submit(lambda connection: projections.state_of(connection, name))
+        return self._parsed(text)
+
+    def _parsed(self, text: str | None) -> Mapping[str, Json] | None:
+        """An object of the store's. Raises RefusedError where it is none."""
+        with told(self.path):
+            return None if text is None else dict(jsontext.loads(text))
+
     # --- before the first row
 
     async def lineage(self, identity: Mapping[str, Json]) -> Lineage:
@@ -74,13 +109,7 @@ class RunStore:
         chain_id, previous_id, previous, answered = await self._writer.submit(
             lambda connection: answers.register_chain(connection, fingerprint, text)
         )
-        return Lineage(
-            chain_id,
-            fingerprint,
-            jsontext.loads(previous) if previous is not None else None,
-            previous_id in {None, chain_id},
-            answered,
-        )
+        return Lineage(chain_id, fingerprint, self._parsed(previous), previous_id in {None, chain_id}, answered)
 
     async def adopt(self, lineage: Lineage, *, keep_answers: bool, forget: bool = False) -> None:
         """From now on the output is made with this chain; `keep_answers` lets those of the last one count as its own.
@@ -128,7 +157,7 @@ class RunStore:
         self._reserve.prepare(in_flight)
         text = jsontext.dumps(job)
         self._run_id = await self._writer.submit(
-            lambda connection: answers.begin_run(connection, command, text, boot_id())
+            lambda connection: answers.begin_run(connection, command, text, boot_id(), self.mark)
         )
 
     async def note_figures(self, figures: Mapping[str, Json]) -> None:
@@ -265,7 +294,9 @@ class RunStore:
         after = -1
         while columns := await self._writer.submit(partial(page, after=after)):
             after = columns[-1][-1]
-            yield [restored_row(row[:-1]) for row in columns]
+            with told(self.path):
+                rows = [restored_row(row[:-2], row[-2]) for row in columns]
+            yield rows
 
     # --- parsed again
 
@@ -277,7 +308,7 @@ class RunStore:
             return None if chain_id is None else answers.identity_of(connection, chain_id)
 
         text = await self._writer.submit(work)
-        return None if text is None else jsontext.loads(text)
+        return self._parsed(text)
 
     async def answered(self) -> AsyncGenerator[list[Answered]]:
         """All that stands and counts for the output's chain as it is now, a page at a time, in the order of the output.
@@ -291,7 +322,9 @@ class RunStore:
         after = 0
         while columns := await self._writer.submit(partial(page, after=after)):
             after = columns[-1][0]
-            yield [answered_of(row) for row in columns]
+            with told(self.path):
+                group = [answered_of(row) for row in columns]
+            yield group
 
     async def replace(self, outcomes: Sequence[Outcome]) -> None:
         """Let these stand in the place of what rows had, under the chain that was adopted last."""
@@ -369,23 +402,27 @@ class RunStore:
         """What was kept of this projection; other options than last time make it stale."""
         text = jsontext.canonical(options).decode()
         position, kept, stale, boot = await self._writer.submit(
-            lambda connection: answers.load_projection(connection, view, text)
+            lambda connection: projections.load_projection(connection, view, text)
         )
-        state = jsontext.loads(kept) if kept else None
+        state = self._parsed(kept)
+        if state is not None:
+            state = {name: value for name, value in state.items() if name not in {_BEAT, _BY}}
         # Cut off, and the machine has started since: what was never synced may be anything.
         torn = state is not None and not state.get(SETTLED) and boot not in {None, boot_id()}
         return ProjectionState(position, state, stale or torn)
 
     async def is_stale(self, view: View) -> bool:
         """Whether something that the view showed has changed since its last rebuild."""
-        return await self._writer.submit(lambda connection: answers.projection_is_stale(connection, view.name))
+        return await self._writer.submit(lambda connection: projections.projection_is_stale(connection, view.name))
 
-    async def commit_position(self, name: str, position: int, state: Mapping[str, Json]) -> None:
+    async def commit_position(self, name: str, position: int, state: Mapping[str, Json]) -> int:
         """Make everything before it, and this position, safe from power loss (after the sink's own sync)."""
-        text = jsontext.dumps(state)
+        self.beats = beat = self.beats + 1
+        text = jsontext.dumps({**state, _BEAT: beat, _BY: self.mark})
         await self._writer.submit(
-            lambda connection: answers.save_projection(connection, name, position, text, boot_id()), durable=True
+            lambda connection: projections.save_projection(connection, name, position, text, boot_id()), durable=True
         )
+        return beat
 
     def entries(self, view: View, after: int) -> Iterator[list[Entry]]:
         """ports.Projectable: groups of entries after a position."""

@@ -18,35 +18,43 @@ departed    names of rows that left the output, or have no answer any more, unti
 projections how far each sink has come, what it needs to find that place again, and in which boot that was; `changes` counts
             what happened to rows that were shown already, `rebuilt` is that count at the last rebuild, `rebuilding` at the
             one under way
-runs        who ran, when, from which boot, how it ended, and its figures as it last noted them
+runs        who ran, when, from which boot, how it ended, and its figures as it last noted them; `mark` also stands in the
+            lock file once the run has begun (witness.py)
 meta        `generation` of the places that count, `chain` of the output, `superseded_usd` and `superseded_tokens`: what
             was paid for replies that were asked anew; `layout ...` how a long document was cut, by chain and id
+
+A column `sum` is the record's checksum (sums.py); a record that is cut before it has -1, which is none's. The identity of a
+chain has its fingerprint, and a place the row that it names.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from pathlib import Path
 
-from lcbatch.errors import LcbatchError, OutputFailed, RefusedError
+from lcbatch.errors import RefusedError
+from lcbatch.jsontext import digest
+from lcbatch.store import sums
+from lcbatch.store.damage import damaged, told
 
-FORMAT = 4
+FORMAT = 5
 """Raised when an older lcbatch could not read what this one writes."""
 
 APPLICATION_ID = 0x6C636261
 """'lcba': tells a run store from any other SQLite file."""
 
 TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT, sum INTEGER DEFAULT -1) WITHOUT ROWID;
 CREATE TABLE chains (
     chain_id INTEGER PRIMARY KEY, fingerprint BLOB NOT NULL UNIQUE, identity TEXT NOT NULL, first_used_at REAL NOT NULL
 );
-CREATE TABLE accepts (chain_id INTEGER NOT NULL, other_id INTEGER NOT NULL, PRIMARY KEY (chain_id, other_id)) WITHOUT ROWID;
+CREATE TABLE accepts (
+    chain_id INTEGER NOT NULL, other_id INTEGER NOT NULL, sum INTEGER DEFAULT -1, PRIMARY KEY (chain_id, other_id)
+) WITHOUT ROWID;
 CREATE TABLE rows (
     row_id INTEGER PRIMARY KEY, content BLOB NOT NULL, equal_before INTEGER NOT NULL, whole BLOB NOT NULL,
     id TEXT, place TEXT NOT NULL, document TEXT, failure TEXT, fields TEXT NOT NULL, twin INTEGER NOT NULL DEFAULT 0,
-    sample INTEGER NOT NULL DEFAULT 0
+    sample INTEGER NOT NULL DEFAULT 0, sum INTEGER DEFAULT -1
 );
 CREATE UNIQUE INDEX rows_by_content ON rows (content, equal_before);
 CREATE TABLE places (
@@ -55,17 +63,17 @@ CREATE TABLE places (
 CREATE TABLE answers (
     row_id INTEGER NOT NULL, chain_id INTEGER NOT NULL, sample INTEGER NOT NULL, done INTEGER NOT NULL,
     reply_key BLOB, kind TEXT, message TEXT, account TEXT NOT NULL, finished_at REAL NOT NULL, output TEXT,
-    asked_anew INTEGER NOT NULL DEFAULT 0, shared_from INTEGER
+    asked_anew INTEGER NOT NULL DEFAULT 0, shared_from INTEGER, sum INTEGER DEFAULT -1
 );
 CREATE UNIQUE INDEX answers_by_row ON answers (row_id, chain_id, sample);
 CREATE TABLE replies (
     row_id INTEGER NOT NULL, request_key BLOB NOT NULL, superseded INTEGER NOT NULL DEFAULT 0,
-    received_at REAL NOT NULL, cost_usd REAL, body TEXT NOT NULL, text TEXT NOT NULL
+    received_at REAL NOT NULL, cost_usd REAL, body TEXT NOT NULL, text TEXT NOT NULL, sum INTEGER DEFAULT -1
 );
 CREATE UNIQUE INDEX replies_by_row ON replies (row_id, request_key);
 CREATE TABLE standing (
     row_id INTEGER PRIMARY KEY, chain_id INTEGER NOT NULL, sample INTEGER NOT NULL, seq INTEGER NOT NULL,
-    again INTEGER NOT NULL DEFAULT 0
+    again INTEGER NOT NULL DEFAULT 0, sum INTEGER DEFAULT -1
 );
 CREATE UNIQUE INDEX standing_by_seq ON standing (seq);
 CREATE INDEX standing_again ON standing (row_id) WHERE again;
@@ -74,13 +82,13 @@ CREATE TABLE departed (name TEXT NOT NULL, twin INTEGER NOT NULL, PRIMARY KEY (n
 CREATE TABLE projections (
     name TEXT PRIMARY KEY, position INTEGER NOT NULL, state TEXT, options TEXT NOT NULL,
     shows_done INTEGER NOT NULL, shows_failed INTEGER NOT NULL, by_input INTEGER NOT NULL,
-    changes INTEGER NOT NULL, rebuilding INTEGER NOT NULL, rebuilt INTEGER NOT NULL, boot TEXT
+    changes INTEGER NOT NULL, rebuilding INTEGER NOT NULL, rebuilt INTEGER NOT NULL, boot TEXT, sum INTEGER DEFAULT -1
 ) WITHOUT ROWID;
 CREATE TABLE runs (
     run_id INTEGER PRIMARY KEY, started_at REAL NOT NULL, ended_at REAL, boot TEXT NOT NULL, command TEXT NOT NULL,
-    job TEXT NOT NULL, exit_code INTEGER, figures TEXT
+    job TEXT NOT NULL, exit_code INTEGER, figures TEXT, mark TEXT, sum INTEGER DEFAULT -1
 );
-INSERT INTO meta VALUES ('generation', '1');
+INSERT INTO meta VALUES ('generation', '1', sum_of('generation', '1'));
 """
 
 _UPGRADE_2 = """
@@ -131,7 +139,18 @@ ALTER TABLE rows ADD COLUMN sample INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE answers ADD COLUMN shared_from INTEGER;
 """
 
-_UPGRADES = {1: "ALTER TABLE runs ADD COLUMN figures TEXT;", 2: _UPGRADE_2, 3: _UPGRADE_3}
+_SUMMED_TABLES = ("meta", "accepts", "rows", "answers", "replies", "standing", "projections")
+
+_UPGRADE_4 = "\n".join(
+    [
+        "ALTER TABLE runs ADD COLUMN mark TEXT;",
+        "ALTER TABLE runs ADD COLUMN sum INTEGER;",
+        *(f"ALTER TABLE {table} ADD COLUMN sum INTEGER;" for table in _SUMMED_TABLES),
+    ]
+)
+"""What is there keeps no sum: to make them all would write the whole file anew."""
+
+_UPGRADES = {1: "ALTER TABLE runs ADD COLUMN figures TEXT;", 2: _UPGRADE_2, 3: _UPGRADE_3, 4: _UPGRADE_4}
 """From each older format to the next."""
 
 _PAGE_CACHE_KIB = 2048
@@ -144,6 +163,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open a connection in autocommit mode. Raises RefusedError when the file is damaged or no run store."""
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection.create_function("sum_of", -1, sums.sum_of, deterministic=True)
     try:
         connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
         connection.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
@@ -155,6 +175,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             if not _is_empty(connection):
                 _check(connection, path)
             _prepare(connection, path)
+        with told(path):
+            _verify_small_tables(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
         if isinstance(error, sqlite3.OperationalError):
@@ -197,39 +219,27 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise RefusedError(f"{path} was written by a newer lcbatch (format {version})", hint="upgrade lcbatch")
 
 
+_SMALL_TABLES = (
+    ("meta", sums.META, "WHERE m.name NOT LIKE 'layout %'"),
+    ("accepts", sums.ACCEPTS, ""),
+    ("projections", sums.PROJECTION, ""),
+    ("runs", sums.RUN, ""),
+)
+
+
+def _verify_small_tables(connection: sqlite3.Connection) -> None:
+    """What every later step goes by. Raises OtherSum."""
+    version = _version(connection)
+    if version < sums.FORMAT_WITH_SUMS:
+        return
+    for table, columns, which in _SMALL_TABLES:
+        query = f"SELECT {sums.selected(columns, 'm', version)} FROM {table} m {which}"  # noqa: S608 - constants
+        for record in connection.execute(query):
+            sums.verify(columns, record, f"in {table}, the record of")
+    for chain_id, fingerprint, identity in connection.execute("SELECT chain_id, fingerprint, identity FROM chains"):
+        if digest(identity.encode()) != fingerprint:
+            raise sums.OtherSum(f"chain {chain_id} is not as it was written: its fingerprint differs")
+
+
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-_NO_TEXT = "Could not decode to UTF-8"
-"""What Python says, as an OperationalError, of text that SQLite gives back in other bytes than it was given."""
-
-_NOT_OURS = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_SCHEMA})
-"""Codes for tables and rows that are not as we made them: no fault of the disk's."""
-
-_PRIMARY = 0xFF
-"""The bits of SQLite's extended codes that name the error."""
-
-
-def code_of(error: Exception) -> int:
-    """SQLite's own code for an error, without what says where it was met; 0 for an error of anybody else."""
-    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY
-
-
-def verdict(path: Path, error: Exception) -> LcbatchError:
-    """What an error means that came out of the store: it is damaged, or it cannot be written."""
-    broken = type(error) is sqlite3.DatabaseError or isinstance(error, json.JSONDecodeError)
-    if broken or _NO_TEXT in str(error) or code_of(error) in _NOT_OURS:
-        return damaged(path, error)
-    if isinstance(error, (sqlite3.Error, OSError)):
-        hint = "make room or mend the disk, then run the same command again: it continues"
-        return OutputFailed(f"the run store {path} cannot be written: {error}", hint=hint)
-    return OutputFailed(f"the run store's writer broke: {error!r}")
-
-
-def damaged(path: Path, error: Exception) -> RefusedError:
-    """The refusal for a store that SQLite cannot read."""
-    return RefusedError(
-        f"the run store {path} is damaged ({error})",
-        hint="save what is left with `sqlite3 STORE .recover`, or set it aside with --fresh",
-    )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lcbatch import jsontext
 from lcbatch.errors import Kind
 from lcbatch.events import RowsShared
-from lcbatch.store import standing
+from lcbatch.store import standing, sums
 
 AS_IT_STANDS = """
 LEFT JOIN standing s ON s.row_id = r.row_id AND NOT s.again
@@ -74,21 +74,33 @@ def follow(connection: sqlite3.Connection, row_id: int, leader: int) -> None:
     connection.execute("INSERT OR REPLACE INTO temp.followers VALUES (?, ?)", (row_id, leader))
 
 
-_GIVE = """
-INSERT INTO answers (row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output, shared_from)
-SELECT t.row_id, a.chain_id, a.sample, a.done, a.reply_key, a.kind, a.message, json_set(a.account, '$.prompt_tokens', 0,
-    '$.completion_tokens', 0, '$.cost_usd', 0.0, '$.latency_s', 0.0, '$.calls', 0, '$.attempts', 0),
-    a.finished_at, a.output, coalesce(a.shared_from, a.row_id)
-FROM answers a JOIN ({takers}) AS t
-WHERE a.row_id = :source AND a.chain_id = :chain AND a.sample = 0
-ON CONFLICT (row_id, chain_id, sample) DO UPDATE SET done = excluded.done, reply_key = excluded.reply_key,
-    kind = excluded.kind, message = excluded.message, account = excluded.account, finished_at = excluded.finished_at,
-    output = excluded.output, asked_anew = 0, shared_from = excluded.shared_from
+_NOTHING_PAID = """
+json_set(account, '$.prompt_tokens', 0, '$.completion_tokens', 0, '$.cost_usd', 0.0, '$.latency_s', 0.0, '$.calls', 0,
+'$.attempts', 0)
 """
 
+_GIVE = f"""
+INSERT INTO answers (
+    row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output, shared_from, sum
+)
+SELECT row_id, chain_id, sample, done, reply_key, kind, message, account, finished_at, output, shared_from,
+CASE WHEN is_whole THEN {sums.summed(sums.ANSWER)} ELSE -1 END FROM (
+    SELECT t.row_id, a.chain_id, a.sample, a.done, a.reply_key, a.kind, a.message, {_NOTHING_PAID} AS account,
+    a.finished_at, a.output, coalesce(a.shared_from, a.row_id) AS shared_from,
+    a.sum IS NULL OR a.sum = {sums.summed(sums.ANSWER, "a.")} AS is_whole
+    FROM answers a JOIN ({{takers}}) AS t
+    WHERE a.row_id = :source AND a.chain_id = :chain AND a.sample = 0
+) WHERE true
+ON CONFLICT (row_id, chain_id, sample) DO UPDATE SET done = excluded.done, reply_key = excluded.reply_key,
+    kind = excluded.kind, message = excluded.message, account = excluded.account, finished_at = excluded.finished_at,
+    output = excluded.output, asked_anew = 0, shared_from = excluded.shared_from, sum = excluded.sum
+"""  # noqa: S608 - constants
+"""What is given of an answer that is not whole is not whole either: no sum is -1."""
+
 _STAND = """
-INSERT OR REPLACE INTO standing (row_id, chain_id, sample, seq)
-SELECT row_id, :chain, 0, :seq - 1 + row_number() OVER (ORDER BY row_id) FROM ({takers})
+INSERT OR REPLACE INTO standing (row_id, chain_id, sample, seq, sum)
+SELECT row_id, :chain, 0, seq, sum_of(row_id, :chain, 0, seq)
+FROM (SELECT row_id, :seq - 1 + row_number() OVER (ORDER BY row_id) AS seq FROM ({takers}))
 """
 
 _ONE = "SELECT :taker AS row_id"

@@ -13,6 +13,7 @@ from typing import Any
 
 from lcbatch.errors import Kind
 from lcbatch.ports import Name
+from lcbatch.store import sums
 
 Columns = tuple[Any, ...]
 
@@ -57,8 +58,12 @@ def all_stand(connection: sqlite3.Connection, generation: int) -> bool:
 # --- asked again
 
 
-LET_STAND = "INSERT OR REPLACE INTO standing (row_id, chain_id, sample, seq) VALUES (?, ?, ?, ?)"
-"""From now on this answer stands for the row."""
+def let_stand(connection: sqlite3.Connection, numbered: Iterable[tuple[int, int, int, int]]) -> None:
+    """From now on these answers stand: (row, chain, sample, number) each."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO standing (row_id, chain_id, sample, seq, sum) VALUES (?, ?, ?, ?, ?)",
+        [(*one, sums.STANDING.sum(*one)) for one in numbered],
+    )
 
 
 def reopen(connection: sqlite3.Connection, row_id: int) -> None:
@@ -85,13 +90,16 @@ def forget_all(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE projections SET changes = changes + 1")
 
 
+_MOVED = sums.changed(sums.STANDING, "standing", seq="moved.seq")
+
+
 def settle(connection: sqlite3.Connection, next_seq: int) -> int:
     """Nothing more is asked: edited rows leave whose successor stands, all others stand as before. The next free number."""
     replaced = "SELECT row_id FROM edited WHERE successor IN (SELECT row_id FROM standing WHERE NOT again)"
     drop(connection, [row_id for (row_id,) in connection.execute(replaced)])
     # Under new numbers: the outputs have left these out, and are past the old ones.
     back = connection.execute(
-        "UPDATE standing SET again = 0, seq = moved.seq FROM ("
+        f"UPDATE standing SET again = 0, seq = moved.seq, sum = {_MOVED} FROM ("  # noqa: S608 - constants
         "    SELECT row_id, ? + row_number() OVER (ORDER BY seq) AS seq FROM standing WHERE again"
         ") AS moved WHERE moved.row_id = standing.row_id",
         (next_seq - 1,),
@@ -126,10 +134,13 @@ def succeed(connection: sqlite3.Connection, pairs: Sequence[tuple[int, int]]) ->
         reopen(connection, row_id)
 
 
+_RENAME = f"UPDATE rows SET twin = ?1, sum = {sums.changed(sums.ROW, twin='?1')} WHERE row_id = ?2 AND twin <> ?1"  # noqa: S608
+
+
 def rename(connection: sqlite3.Connection, row_id: int, twin: int) -> None:
     """Give a row another number among those of its id."""
     connection.execute(_DEPARTS + "WHERE row_id = ? AND twin <> ?", (row_id, twin))
-    if connection.execute("UPDATE rows SET twin = ? WHERE row_id = ? AND twin <> ?", (twin, row_id, twin)).rowcount:
+    if connection.execute(_RENAME, (twin, row_id)).rowcount:
         connection.execute("UPDATE projections SET changes = changes + 1 WHERE shows_done")
 
 
@@ -171,15 +182,17 @@ def forget_departed(connection: sqlite3.Connection) -> None:
 
 # --- rows to parse again
 
-_ANSWERED = """
-SELECT s.seq, a.done, a.kind, a.message, a.account, a.reply_key, q.body, q.text, q.cost_usd,
-r.row_id, r.content, r.equal_before, r.sample, r.id, r.place, r.document, r.failure, r.fields, r.row_id - 1
-FROM standing s JOIN rows r USING (row_id)
-JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
+_FORMAT = sums.FORMAT_WITH_SUMS
+_ROW = sums.selected(sums.ROW, "r", _FORMAT)
+
+_ANSWERED = f"""
+SELECT s.seq, {_ROW}, {sums.selected(sums.ANSWER, "a", _FORMAT)}, {sums.selected(sums.REPLY, "q", _FORMAT)}
+FROM standing s LEFT JOIN rows r ON r.row_id = s.row_id
+LEFT JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
 LEFT JOIN replies q ON q.row_id = coalesce(a.shared_from, a.row_id) AND q.request_key = a.reply_key
 WHERE s.seq > ? AND s.seq <= ? AND s.chain_id IN (SELECT other_id FROM accepts WHERE chain_id = ?)
 ORDER BY s.seq LIMIT ?
-"""
+"""  # noqa: S608 - constants
 
 
 def answered_page(connection: sqlite3.Connection, chain_id: int, after: int, last: int, size: int) -> list[Columns]:
@@ -223,9 +236,6 @@ def remember_todo(connection: sqlite3.Connection) -> None:
     )
     connection.execute("DELETE FROM temp.todo")
     connection.execute(_TODO_IN_ORDER)
-
-
-_ROW = "r.row_id, r.content, r.equal_before, r.sample, r.id, r.place, r.document, r.failure, r.fields"
 
 
 def todo_page(connection: sqlite3.Connection, after: int, size: int) -> list[Columns]:

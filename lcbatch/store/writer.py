@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lcbatch.errors import LcbatchError, OutputFailed
-from lcbatch.store.schema import verdict
+from lcbatch.store.damage import verdict
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]

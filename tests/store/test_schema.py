@@ -164,7 +164,9 @@ def test_a_store_of_an_older_format_goes_on_as_it_was(tmp_path: Path, version: i
 def test_an_upgraded_store_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
     def columns(path: Path) -> dict[str, list[tuple[object, ...]]]:
         tables = query(path, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-        return {name: sorted(query(path, f"PRAGMA table_info({name})")) for (name,) in tables}
+        told = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?) ORDER BY name'
+        with closing(sqlite3.connect(path)) as connection:
+            return {name: connection.execute(told, (name,)).fetchall() for (name,) in tables}
 
     open_and_use(make_store(tmp_path / "old", 1))
     open_and_use(tmp_path / "new")

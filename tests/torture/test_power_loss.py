@@ -82,7 +82,7 @@ class Recording:
         with closing(sqlite3.connect(_store_of(self.customer), isolation_level=None)) as connection:
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
                 connection.execute(
-                    "UPDATE projections SET state = json_replace(state, '$.inode', ?) WHERE name = 'output' "
+                    "UPDATE projections SET state = json_replace(state, '$.inode', ?), sum = NULL WHERE name = 'output' "
                     "AND json_extract(state, '$.inode') NOT IN (SELECT value FROM json_each(?))",
                     (self.customer.path.stat().st_ino, json.dumps([0, *known])),
                 )
@@ -143,7 +143,8 @@ def _cut_off(customer: Customer) -> None:
     customer.options = {}
     with closing(sqlite3.connect(_store_of(customer), isolation_level=None)) as connection:
         connection.execute(
-            "UPDATE projections SET boot = 'an earlier boot', state = json_remove(state, '$.settled') WHERE state IS NOT NULL"
+            "UPDATE projections SET boot = 'an earlier boot', sum = NULL, state = json_remove(state, '$.settled') "
+            "WHERE state IS NOT NULL"
         )
 
 
