@@ -20,7 +20,7 @@ from lcbatch.sinks.faults import RewriteNeeded
 
 T = TypeVar("T")
 
-Commit: TypeAlias = Callable[[str, int, Mapping[str, Json]], Awaitable[None]]
+Commit: TypeAlias = Callable[[str, int, Mapping[str, Json]], Awaitable[object]]
 """Makes (view's name, position, sink's state) durable in the run store."""
 
 STALE = -1
