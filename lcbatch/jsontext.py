@@ -146,7 +146,14 @@ def holds_long_text(value: Json, levels: int = _LEVELS_LOOKED_AT) -> bool:
         return len(value) > _STEP
     if not levels or type(value) not in {dict, list} or len(value) > _MOST_LOOKED_AT:
         return False
-    return any(holds_long_text(inner, levels - 1) for inner in _parts(value))
+    for inner in _parts(value):
+        # Texts here, and not by a call of their own: every row is looked through.
+        if type(inner) is str:
+            if len(inner) > _STEP:
+                return True
+        elif holds_long_text(inner, levels - 1):
+            return True
+    return False
 
 
 def _pieces(value: Json, option: int) -> Iterator[bytes]:

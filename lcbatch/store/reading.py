@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
+from operator import itemgetter
 from threading import Lock
 from typing import Any
 
@@ -30,9 +31,12 @@ _PAGE_CHARS = 4 * 1024 * 1024
 _SHOWN = "iif(a.done, ?1, ?2)"
 """`?1` and `?2`: whether rows that are done, and those that failed, are shown. Of the others no text is read."""
 
+_WANTED = f"(a.done IS NULL OR (a.done <> 0) = (a.kind IS NOT NULL) OR {_SHOWN})"
+"""Rows that a view shows, and those of which it cannot be told. An errors file would read every row that is done otherwise."""
+
 _JOINS = """
-LEFT JOIN rows r ON r.row_id = s.row_id
 LEFT JOIN answers a ON a.row_id = s.row_id AND a.chain_id = s.chain_id AND a.sample = s.sample
+LEFT JOIN rows r ON r.row_id = s.row_id
 LEFT JOIN replies q ON q.row_id = {owner} AND q.request_key = a.reply_key
 """
 
@@ -47,6 +51,13 @@ _REPLY = slice(_ANSWER.stop, _ANSWER.stop + len(sums.REPLY) + 1)
 
 _DONE = _ANSWER.start + sums.ANSWER.columns.index("done")
 _KIND = _ANSWER.start + sums.ANSWER.columns.index("kind")
+_TEXTS_OF = itemgetter(
+    _ROW.start + sums.ROW.columns.index("fields"),
+    _ANSWER.start + sums.ANSWER.columns.index("output"),
+    _REPLY.start + sums.REPLY.columns.index("body"),
+    _REPLY.start + sums.REPLY.columns.index("text"),
+)
+"""What may be long of what a query gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +80,13 @@ class _Queries:
         entry = f"s.seq, -1, {records_told}"
         unplaced = f"{visible} AND s.row_id NOT IN (SELECT row_id FROM places WHERE generation = ?)"  # noqa: S608 - constants
         return cls(
-            by_seq=f"SELECT {entry} FROM standing s {joins} WHERE s.seq > ? AND {visible} ORDER BY s.seq LIMIT ?",  # noqa: S608
+            by_seq=f"SELECT {entry} FROM standing s {joins} WHERE s.seq > ? AND {visible} AND {_WANTED} "  # noqa: S608
+            "ORDER BY s.seq LIMIT ?",
             by_ordinal=f"SELECT s.seq, p.ordinal, {records_told} FROM places p "  # noqa: S608
             f"LEFT JOIN standing s ON s.row_id = p.row_id AND {visible} {joins}"
             "WHERE p.generation = ? AND p.ordinal >= ? ORDER BY p.ordinal LIMIT ?",
             without_place=f"SELECT {entry} FROM standing s {joins} "  # noqa: S608
-            f"WHERE s.seq > ? AND {unplaced} ORDER BY s.seq LIMIT ?",
+            f"WHERE s.seq > ? AND {unplaced} AND {_WANTED} ORDER BY s.seq LIMIT ?",
             any_without_place=f"SELECT 1 FROM standing s WHERE {unplaced} LIMIT ?",  # noqa: S608
         )
 
@@ -133,7 +145,11 @@ class Views:
 
     def has_unplaced(self) -> bool:
         """Whether rows stand that are not in the input any more."""
-        return bool(self._fetch(self._queries.any_without_place, (self._generation(), 1)))
+        return self._first(self._queries.any_without_place, (self._generation(), 1)) is not None
+
+    def _first(self, query: str, arguments: tuple[int, ...] = ()) -> Any:
+        with told(self._path), self._turn, closing(self._connection.execute(query, arguments)) as found:
+            return found.fetchone()
 
     def _fetch(self, query: str, arguments: tuple[int, ...]) -> list[tuple[Any, ...]]:
         with told(self._path), self._turn, closing(self._connection.execute(query, arguments)) as found:
@@ -151,12 +167,14 @@ class Views:
             return [_entry(columns, new_from=self._first_new_row) for columns in page if _shown(columns, view)]
 
     def _by_seq(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
+        (top,) = self._first("SELECT coalesce(max(seq), 0) FROM standing")
         while page := self._fetch(self._queries.by_seq, (*_shows(view), at, _PAGE)):
             entries = self._entries(page, view)
             at = page[-1][0]
             after = entries[-1].seq if entries else after
             self._looked[view] = (after, at)
             yield from _apart(entries)
+        self._looked[view] = (after, max(at, top))
 
     def _by_ordinal(self, view: View, after: int, at: int) -> Iterator[list[Entry]]:
         """Up to the first row that does not stand."""
@@ -177,7 +195,8 @@ def _page_of(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     page, chars = [], 0
     for columns in found:
         page.append(columns)
-        chars += sum(len(value) for value in columns if isinstance(value, str))
+        fields, output, body, text = _TEXTS_OF(columns)
+        chars += len(fields or "") + len(output or "") + len(body or "") + len(text or "")
         if chars > _PAGE_CHARS:
             break
     return page
