@@ -19,7 +19,8 @@ from lcbatch.records import Json
 from lcbatch.sinks import Projector, open_sink
 from lcbatch.sinks.paths import REPLACED_WHOLE, form_of, is_special, is_stdout
 from lcbatch.sinks.projector import StandingRows
-from lcbatch.store.reading import Views, generation
+from lcbatch.store.reading import generation
+from lcbatch.store.views import Views
 from lcbatch.world import process_world
 
 _OPTIONS = frozenset(spec.name for group, spec in declared_options() if group == "output") - {"errors"}

@@ -23,6 +23,7 @@ from lcbatch.store.placing import Gone, Placing
 from lcbatch.store.reserve import Reserve
 from lcbatch.store.rows import restored_row
 from lcbatch.store.schema import connect
+from lcbatch.store.views import Views
 from lcbatch.store.writer import Writer
 
 _PAGE = 256
@@ -57,7 +58,7 @@ class RunStore:
         self.beats = 0
         self._reader = connect(path, read_only=True)
         self._view_reader = connect(path, read_only=True)
-        self._views = reading.Views(
+        self._views = Views(
             self._view_reader,
             lambda: self._placing.generation,
             without_reopened=True,

@@ -17,6 +17,7 @@ from lcbatch.store import reading
 from lcbatch.store.lock import hold_lock
 from lcbatch.store.opened import open_store
 from lcbatch.store.schema import FORMAT, connect
+from lcbatch.store.views import Views
 
 from .old_formats import make_store
 from .support import (
@@ -187,7 +188,7 @@ def test_an_older_store_that_was_cut_off_is_not_taken_for_finished(tmp_path: Pat
 def test_an_older_store_can_be_read_without_being_changed(tmp_path: Path, version: int) -> None:
     path = make_store(tmp_path / "s", version)
     with untouched(path), closing(connect(path, read_only=True)) as connection:
-        views = reading.Views(connection, lambda: 1)
+        views = Views(connection, lambda: 1)
         assert texts_of(views.all(DONE)) == list("abcd")
         assert texts_of(views.all(ORDERED)) == list("abcd")
         now = reading.standing(connection)

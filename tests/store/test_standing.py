@@ -11,7 +11,7 @@ import pytest
 from lcbatch.errors import Kind
 from lcbatch.ports import SETTLED, Keyed, View
 from lcbatch.records import Reply, Row, Usage
-from lcbatch.store import reading, run_store
+from lcbatch.store import reading, run_store, views
 from lcbatch.store.opened import open_store
 from lcbatch.store.run_store import RunStore
 from lcbatch.store.schema import connect
@@ -315,15 +315,15 @@ def test_no_row_is_looked_at_twice_by_a_view_that_does_not_show_it(
 ) -> None:
     looked: list[int] = []
     begun: list[int] = []
-    fetch = reading.Views._fetch
+    fetch = views.Views._fetch
 
-    def counted(views: reading.Views, query: str, arguments: tuple[int, ...]) -> list[tuple[Any, ...]]:
-        rows = fetch(views, query, arguments)
+    def counted(over: views.Views, query: str, arguments: tuple[int, ...]) -> list[tuple[Any, ...]]:
+        rows = fetch(over, query, arguments)
         looked.append(len([row for row in rows if row[0] is not None]))
         begun.append(arguments[-2])
         return rows
 
-    monkeypatch.setattr(reading.Views, "_fetch", counted)
+    monkeypatch.setattr(views.Views, "_fetch", counted)
 
     async def main() -> None:
         async with store_at(tmp_path / "s") as store:
