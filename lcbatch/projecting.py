@@ -19,7 +19,7 @@ from lcbatch.ports import Sink, View
 from lcbatch.records import Json
 from lcbatch.sinks import ERRORS_VIEW, OUTPUT_VIEW, Projector
 from lcbatch.sinks.aside import set_aside
-from lcbatch.sinks.paths import is_special
+from lcbatch.sinks.paths import Form, form_of, is_special
 from lcbatch.store.facts import ProjectionState
 
 _SHAPE = frozenset({"output_field", "keep", "meta", "failed_rows", "flatten", "csv_safe"})
@@ -73,10 +73,13 @@ async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
 
 
 def _target(run: Run, view: View) -> str:
+    """By its kind as well: a folder's state says nothing of a file that has its name later."""
     path = _path(run, view)
-    return (
-        _STREAM if path is None else os.path.relpath(os.path.realpath(path), os.path.realpath(run.place.store.parent))
-    )
+    if path is None:
+        return _STREAM
+    target = os.path.relpath(os.path.realpath(path), os.path.realpath(run.place.store.parent))
+    is_folder = view.name == OUTPUT_VIEW and form_of(run.job.output.output, run.job.task) is Form.FOLDER
+    return f"{target}/" if is_folder else target
 
 
 def _path(run: Run, view: View) -> Path | None:
@@ -93,7 +96,7 @@ def _taken_up(kept: ProjectionState, target: str) -> _Takes:
         return _Takes(kept.position, None, kept.stale, {_TARGET: target, _ELSEWHERE: {}})
     state = dict(kept.state)
     elsewhere = dict(state.pop(_ELSEWHERE, {}))
-    last = state.pop(_TARGET, target if state.keys() & {"name", "since_ns"} else _STREAM)
+    last = state.pop(_TARGET, None) or _target_before(state, target)
     if last == target:
         return _Takes(kept.position, state, kept.stale, {_TARGET: target, _ELSEWHERE: elsewhere})
     if last != _STREAM:
@@ -103,6 +106,13 @@ def _taken_up(kept: ProjectionState, target: str) -> _Takes:
     ours = elsewhere.pop(target, moved)
     elsewhere = dict(list(elsewhere.items())[-_MOST_ELSEWHERE:])
     return _Takes(0, ours, kept.stale or ours is not None, {_TARGET: target, _ELSEWHERE: elsewhere})
+
+
+def _target_before(state: Mapping[str, Json], target: str) -> str:
+    """What a state of a store that did not yet write its target down is of: the same name, where it is no pipe's."""
+    if not state.keys() & {"name", "since_ns"}:
+        return _STREAM
+    return target.rstrip("/") + ("/" if "since_ns" in state else "")
 
 
 async def _folder_waits(run: Run, view: View) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -311,7 +312,6 @@ def test_pass_through_values_arrive_as_they_are(shop: Shop) -> None:
     assert found == row
     assert shop.billed()[-1]["prompt"] == "Say {x} {{y}} %s"
     assert output == shop.billed()[-1]["answer"]
-    assert Path(shop.folder / "out.jsonl").read_bytes().isascii() or True
 
 
 def _shown(path: Path) -> list[str]:
@@ -357,6 +357,17 @@ def test_an_output_that_was_edited_while_its_store_wrote_another_is_set_aside(sh
     assert run(shop, **store).exit_code == 0
     assert texts(shop.output()) == ["a", "b"]
     assert [path.read_text() for path in shop.folder.glob("out.jsonl.edited-*")] == ["mine\n"]
+
+
+def test_a_file_comes_after_a_folder_of_its_name_with_the_same_store(shop: Shop) -> None:
+    shop.write("in.jsonl", rows_of("a", "b"))
+    store = {"store": str(shop.folder / "kept.lcbatch")}
+    run(shop, output="out.jsonl/", **store)
+    shutil.rmtree(shop.folder / "out.jsonl")
+    ledger = Ledger(shop)
+    assert run(shop, **store).exit_code == 0
+    assert texts(shop.output()) == ["a", "b"]
+    assert ledger.called() == []
 
 
 def test_an_output_comes_after_stdout_with_the_same_store(shop: Shop) -> None:
