@@ -362,7 +362,8 @@ def test_an_output_that_was_edited_while_its_store_wrote_another_is_set_aside(sh
 def test_a_file_comes_after_a_folder_of_its_name_with_the_same_store(shop: Shop) -> None:
     shop.write("in.jsonl", rows_of("a", "b"))
     store = {"store": str(shop.folder / "kept.lcbatch")}
-    run(shop, output="out.jsonl/", **store)
+    (shop.folder / "out.jsonl").mkdir()
+    assert run(shop, output="out.jsonl/", **store).exit_code == 0
     shutil.rmtree(shop.folder / "out.jsonl")
     ledger = Ledger(shop)
     assert run(shop, **store).exit_code == 0
