@@ -175,7 +175,8 @@ def _is_as_left(output: Path, state: Mapping[str, Json] | None) -> bool:
 def note_writer(place: Place, store: RunStore, beat: int) -> None:
     """The output is this run's, up to a beat of its positions. Only when the store has that safe from power loss."""
     if place.output_lock is not None:
-        keep_mark(place.output_lock, f"{store.mark} {beat}")
+        # The run's first must not come out of a power loss as the one before it, of which a new store has never heard.
+        keep_mark(place.output_lock, f"{store.mark} {beat}", durable=beat == 1)
 
 
 class NewOutput:

@@ -18,6 +18,7 @@ from lcbatch.outputs import note_writer
 from lcbatch.ports import Sink, View
 from lcbatch.records import Json
 from lcbatch.sinks import ERRORS_VIEW, OUTPUT_VIEW, Projector
+from lcbatch.sinks.appendfile import REBUILDING
 from lcbatch.sinks.aside import set_aside
 from lcbatch.sinks.paths import Form, form_of, is_special
 from lcbatch.store.facts import ProjectionState
@@ -50,7 +51,8 @@ class _Takes:
 @asynccontextmanager
 async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
     """A projector that has taken up its output, and its task; a sink that fails stops the run."""
-    takes = _taken_up(await run.store.projection(sink.view, _shape(run, sink.view)), _target(run, sink.view))
+    kept = await run.store.projection(sink.view, _shape(run, sink.view))
+    takes = _taken_up(kept, _target(run, sink.view), _path(run, sink.view))
 
     async def commit(name: str, position: int, state: Mapping[str, Json]) -> None:
         """Commit a position, and note in the lock file that the store has it: without its log it would have an earlier one."""
@@ -87,7 +89,7 @@ def _path(run: Run, view: View) -> Path | None:
     return None if path is None or is_special(path) else path
 
 
-def _taken_up(kept: ProjectionState, target: str) -> _Takes:
+def _taken_up(kept: ProjectionState, target: str, path: Path | None) -> _Takes:
     """How to go on with this output of a store, which may have written into another one since.
 
     What the other was is kept, so that it is known again. Of ours every line may have changed meanwhile: it is built anew.
@@ -101,11 +103,20 @@ def _taken_up(kept: ProjectionState, target: str) -> _Takes:
         return _Takes(kept.position, state, kept.stale, {_TARGET: target, _ELSEWHERE: elsewhere})
     if last != _STREAM:
         elsewhere[last] = state
-    # A file that was moved with all its marks, while the store stayed where it was, has its old name still.
-    moved = state if state.get("name") == Path(target).name else None
+    moved = state if path is not None and _is_the_same_file(path, state) else None
     ours = elsewhere.pop(target, moved)
     elsewhere = dict(list(elsewhere.items())[-_MOST_ELSEWHERE:])
     return _Takes(0, ours, kept.stale or ours is not None, {_TARGET: target, _ELSEWHERE: elsewhere})
+
+
+def _is_the_same_file(path: Path, state: Mapping[str, Json]) -> bool:
+    """Whether this is what was left elsewhere, moved here with all its marks. A file that only has its name is not ours."""
+    if not state.get("inode") or state.get(REBUILDING):
+        return False
+    try:
+        return bool(path.stat().st_ino == state["inode"])
+    except OSError:
+        return False
 
 
 def _target_before(state: Mapping[str, Json], target: str) -> str:

@@ -6,6 +6,7 @@ run differ in their bodies alone, so that they are built once, by the session it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -21,10 +22,11 @@ Reply: TypeAlias = tuple[int, Mapping[str, str], bytes]
 
 _KNOWN = ("3.14.",)
 """Releases of aiohttp whose connections are known from below. With another each request takes the session."""
-_SHORT_BYTES = 64 * 1024
-"""Of a body that costs less to copy behind its head than to send by itself."""
+SHORT_BYTES = 256 * 1024
+"""Of a body that goes out at once. A longer one is the session's to send, which waits for the peer between its pieces."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _SWITCHING = 101
-_FIRST_FINAL = 200
+_HINTS = range(100, 200)
 
 
 class Straight:
@@ -38,8 +40,13 @@ class Straight:
 
     @classmethod
     def of(cls, request: aiohttp.ClientRequest) -> Straight | None:
-        """None where only the session knows the way: by a proxy, and in releases of aiohttp that nobody has looked at."""
+        """None where only the session knows the way: by a proxy, and in releases of aiohttp that nobody has looked at.
+
+        Nor where a header has a line break or the like in it, which the session refuses as it sends.
+        """
         connector = request.session.connector
+        if any(_CONTROL.search(text) for header in request.headers.items() for text in header):
+            return None
         if request.proxy is not None or connector is None or not aiohttp.__version__.startswith(_KNOWN):
             return None
         return cls(request, connector)
@@ -57,22 +64,23 @@ class Straight:
         if protocol is None or transport is None:  # it broke just now
             connection.close()
             raise aiohttp.ServerDisconnectedError
+        is_clean = False
         try:
             protocol.set_response_params(read_until_eof=True)
-            head = b"%bContent-Length: %d\r\n\r\n" % (self._head, len(body))
-            if len(body) <= _SHORT_BYTES:
-                transport.write(head + body)
-            else:
-                transport.writelines((head, body))
+            transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body))
             while True:
                 message, content = await protocol.read()
-                if message.code >= _FIRST_FINAL or message.code == _SWITCHING:
+                if message.code not in _HINTS or message.code == _SWITCHING:
                     break
             whole = await read(content)
-        except BaseException:
-            connection.close()
-            raise
-        connection.release()
+            # Answered before all of the question was sent: the rest of it would come before the next one.
+            is_clean = not transport.get_write_buffer_size()
+        finally:
+            if is_clean:
+                connection.release()
+            else:
+                transport.abort()  # closing alone would send the rest, which somebody might bill
+                connection.close()
         return message.code, message.headers, whole
 
 

@@ -14,7 +14,7 @@ from yarl import URL
 
 from lcbatch import jsontext
 from lcbatch.models.received import UnreadableAnswer, secrets_of, without
-from lcbatch.models.straight import TIMEOUT, Reply, Straight, read
+from lcbatch.models.straight import SHORT_BYTES, TIMEOUT, Reply, Straight, read
 
 _KEEPALIVE_S = 60.0
 _MOST_KINDS = 16
@@ -92,7 +92,7 @@ class Wire:
     async def post(self, data: bytes, headers: Mapping[str, str]) -> Response:
         """Send one request and read the whole answer. Raises TimeoutError and FAULTS, and UnreadableAnswer for what is none."""
         session = self._session or self._open()
-        straight = self._straight.get(tuple(headers.items()))
+        straight = self._straight.get(tuple(headers.items())) if len(data) <= SHORT_BYTES else None
         try:
             if straight is not None:
                 status, said, content = await straight.post(data)
@@ -108,12 +108,13 @@ class Wire:
         return Response(status, said, without(content, self._secrets))
 
     async def _introduce(self, session: aiohttp.ClientSession, data: bytes, headers: Mapping[str, str]) -> Reply:
-        """By the session. What it makes of this request goes for all later ones with the same headers."""
+        """By the session. What it makes of a short request goes for all later ones with the same headers."""
 
         async def seen(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-            straight = Straight.of(request)
-            if straight is not None and len(self._straight) < _MOST_KINDS:
-                self._straight[tuple(headers.items())] = straight
+            if len(data) <= SHORT_BYTES and len(self._straight) < _MOST_KINDS:
+                straight = Straight.of(request)
+                if straight is not None:
+                    self._straight[tuple(headers.items())] = straight
             return await send(request)
 
         # As a file, a body of any length is sent piece by piece.

@@ -97,6 +97,12 @@ def knows_mark(connection: sqlite3.Connection, mark: str) -> bool:
     return connection.execute("SELECT 1 FROM runs WHERE mark = ?", (mark,)).fetchone() is not None
 
 
+def began_after(connection: sqlite3.Connection, mark: str, other: str) -> bool:
+    """Whether the run of `mark` began after that of `other`."""
+    query = "SELECT max(run_id) > (SELECT max(run_id) FROM runs WHERE mark = ?) FROM runs WHERE mark = ?"
+    return bool(connection.execute(query, (other, mark)).fetchone()[0])
+
+
 def end_run(connection: sqlite3.Connection, run_id: int, exit_code: int) -> None:
     """Note how a run ended."""
     connection.execute("UPDATE runs SET ended_at = ?, exit_code = ? WHERE run_id = ?", (time.time(), exit_code, run_id))
@@ -293,8 +299,9 @@ def insert_reply(connection: sqlite3.Connection, columns: Columns) -> None:
 
 
 def _summed(columns: Columns) -> Columns:
-    row_id, key, _, cost_usd, body, text = columns
-    return (*columns, sums.REPLY.sum(row_id, key, 0, cost_usd, body, text))
+    row_id, key, received_at, cost_usd, body, text = columns
+    cost_usd = None if cost_usd is None else float(cost_usd)  # as SQLite gives it back
+    return (row_id, key, received_at, cost_usd, body, text, sums.REPLY.sum(row_id, key, 0, cost_usd, body, text))
 
 
 _REPLY = f"SELECT {sums.selected(sums.REPLY, 'q', sums.FORMAT_WITH_SUMS)} FROM replies q WHERE row_id = ? AND request_key = ?"  # noqa: S608

@@ -157,7 +157,7 @@ def mark_of(path: Path) -> str | None:
     return mark if isinstance(mark, str) else None
 
 
-def keep_mark(path: Path, mark: str) -> None:
+def keep_mark(path: Path, mark: str, *, durable: bool = False) -> None:
     """Note who writes the output, once the store has it safe from power loss. The lock must be held.
 
     Where it cannot be noted it is not known, which is no harm by itself.
@@ -166,6 +166,8 @@ def keep_mark(path: Path, mark: str) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             _write(descriptor, {**_signature(path), _MARK: mark})
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

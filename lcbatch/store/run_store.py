@@ -88,8 +88,15 @@ class RunStore:
         run, _, beat = mark.partition(" ")
         if not await self._writer.submit(lambda connection: answers.knows_mark(connection, run)):
             return False
-        left = await self.left(OUTPUT)
-        return left is None or left.get(_BY) != run or int(left[_BEAT]) >= int(beat or 0)
+        left = await self.left(OUTPUT) or {}
+        by = left.get(_BY)
+        if by == run:
+            return int(left[_BEAT]) >= int(beat or 0)
+        # A position of a run before it: those that it committed itself are gone.
+        return not int(beat or 0) or (
+            isinstance(by, str)
+            and await self._writer.submit(lambda connection: answers.began_after(connection, by, run))
+        )
 
     async def left(self, name: str) -> Mapping[str, Json] | None:
         """The state in which the last run left a projection; None where there was none."""

@@ -49,6 +49,7 @@ _REPLY = slice(_ANSWER.stop, _ANSWER.stop + len(sums.REPLY) + 1)
 
 _DONE = _ANSWER.start + sums.ANSWER.columns.index("done")
 _KIND = _ANSWER.start + sums.ANSWER.columns.index("kind")
+_SHARED_FROM = sums.ANSWER.columns.index("shared_from")
 _TEXTS_OF = itemgetter(
     _ROW.start + sums.ROW.columns.index("fields"),
     _ANSWER.start + sums.ANSWER.columns.index("output"),
@@ -245,7 +246,7 @@ def _entry(columns: tuple[Any, ...], *, new_from: float) -> Entry:
     From row `new_from` on it was written by this very process, and is not held against its sums.
     """
     row, answer, reply = columns[_ROW], columns[_ANSWER], columns[_REPLY]
-    is_new = columns[_STANDING.start] >= new_from
+    is_new = columns[_STANDING.start] >= new_from and (answer[_SHARED_FROM] or math.inf) >= new_from
     if not is_new:
         sums.verify(sums.ROW, row, "row")
         sums.verify(sums.ANSWER, answer, "the answer to row")

@@ -27,6 +27,7 @@ class _Server:
         self.connections = 0
         self.conversations: list[asyncio.Future[None]] = []
         self.speak: Speak = saying(_OK)
+        self.instead: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -35,6 +36,9 @@ class _Server:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
+                if self.instead is not None:
+                    await self.instead(reader, writer)
+                    break
                 length = next(
                     int(line.partition(b":")[2]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length")
                 )
@@ -208,6 +212,56 @@ def test_a_long_body_arrives_whole() -> None:
             await wire.post(body, {})
             await wire.post(body, {})
         assert server.bodies == [body, body]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 429 Slow\r\nContent-Length: 2\r\n\r\nno", b""], ids=["answered", "given up"]
+)
+def test_what_is_left_of_a_question_goes_to_nobody(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """It would stand before the next question, or be billed without anybody who listens."""
+    monkeypatch.setattr("lcbatch.models.wire.SHORT_BYTES", 1 << 26)
+    asked, go_on, question = asyncio.Event(), asyncio.Event(), b"a" * 30_000_000
+
+    async def main() -> None:
+        async with _served() as (server, wire):
+            unread = asyncio.get_running_loop().create_future()
+
+            async def reads_no_further(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.write(answer)
+                asked.set()
+                await go_on.wait()
+                with suppress(ConnectionError):
+                    unread.set_result(len(await reader.read(-1)))
+                writer.close()
+
+            await wire.post(b"{}", {})
+            server.instead = reads_no_further
+            call = asyncio.create_task(wire.post(question, {}))
+            await asked.wait()
+            if answer:
+                assert (await call).status_code == 429
+            else:
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+            server.instead = None
+            assert (await wire.post(b"{}", {})).content == b"{}"
+            go_on.set()
+        assert server.connections == 2
+        assert not unread.done() or unread.result() < len(question)
+
+    asyncio.run(main())
+
+
+def test_a_header_with_a_line_break_is_sent_by_nobody() -> None:
+    async def main() -> None:
+        async with _served() as (server, wire):
+            for _ in range(2):
+                with pytest.raises(ValueError, match="control character"):
+                    await wire.post(b"{}", {"X-A": "b\r\nX-Evil: 1"})
+        assert not server.heads
 
     asyncio.run(main())
 
