@@ -25,7 +25,7 @@ from lcbatch.observers import make_observer
 from lcbatch.observers.fanout import Display, Fanout
 from lcbatch.observers.stats import Stats
 from lcbatch.openfiles import calls_allowed
-from lcbatch.outputs import NewOutput, Place, locked, place_of, refuse_other_store, set_aside
+from lcbatch.outputs import NewOutput, Place, locked, place_of, refuse_emptied_store, refuse_other_store, set_aside
 from lcbatch.ports import Chain, Emit, Sink, Source, Wait
 from lcbatch.sinks import errors_sink, open_sink
 from lcbatch.sources import open_source
@@ -119,9 +119,7 @@ async def open_run(
         for path in set_aside(place):
             fanout.emit(Notice(f"set aside: {path}"))
     made = None if place.store.exists() else NewOutput(place)
-    store = await stack.enter_async_context(open_store(place.store))
-    if said := await refuse_other_store(place, store):
-        fanout.emit(Notice(said))
+    store = await _store_of(place, stack, fanout.emit)
     around = await _surroundings(job, world, store, engine, fanout.emit)
     shutdown = engine.shutdown(job, fanout.emit)
     store.when_failed(shutdown.request)
@@ -152,9 +150,7 @@ async def open_stored(job: Job, world: World, stack: AsyncExitStack, chain: Chai
     stats, fanout, engine = _watched(job, world)
     sinks = _sinks(job, world, place)
     place = await stack.enter_async_context(locked(place, job, world.command))
-    store = await stack.enter_async_context(open_store(place.store))
-    if said := await refuse_other_store(place, store):
-        fanout.emit(Notice(said))
+    store = await _store_of(place, stack, fanout.emit)
     return Run(
         job=job,
         world=world,
@@ -219,6 +215,15 @@ def _sinks(job: Job, world: World, place: Place) -> list[Sink]:
         samples=job.chain.samples is not None,
     )
     return [output] if place.errors is None else [output, errors_sink(place.errors)]
+
+
+async def _store_of(place: Place, stack: AsyncExitStack, emit: Emit) -> RunStore:
+    """The run store of this output, and no other's."""
+    refuse_emptied_store(place)
+    store = await stack.enter_async_context(open_store(place.store))
+    if said := await refuse_other_store(place, store):
+        emit(Notice(said))
+    return store
 
 
 async def row_model_of(job: Job, source: Peeked | None) -> str | None:

@@ -141,6 +141,18 @@ async def _first_free(place: Place, command: str, stack: AsyncExitStack) -> Plac
     raise AssertionError("it counts for ever")
 
 
+def refuse_emptied_store(place: Place) -> None:
+    """Raise RefusedError for a store's file with nothing in it where a run has written its output: all would be paid anew."""
+    lock = place.output_lock
+    if lock is None or mark_of(lock) is None or not place.store.exists() or place.store.stat().st_size:
+        return
+    if not any(beside(place.store, ending).exists() for ending in SQLITE_ENDINGS):
+        raise RefusedError(
+            f"the run store {place.store} is empty, and a run has written {place.paths.output} with it",
+            hint=f"put the run store back; or remove {place.store} to begin anew: all is asked and billed once more",
+        )
+
+
 async def refuse_other_store(place: Place, store: RunStore) -> str | None:
     """Raise RefusedError where rows stand in the output of which this store has never heard: they would be paid for again.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,12 +40,17 @@ def verdict(path: Path, error: Exception) -> LcbatchError:
     if isinstance(error, LcbatchError):
         return error
     broken = type(error) is sqlite3.DatabaseError or isinstance(error, (json.JSONDecodeError, OtherSum))
-    if broken or _NO_TEXT in str(error) or code_of(error) in _NOT_OURS:
+    if broken or _NO_TEXT in str(error) or code_of(error) in _NOT_OURS or _claims_to_be_read_only(path, error):
         return damaged(path, error)
     if isinstance(error, (sqlite3.Error, OSError)):
         hint = "make room or mend the disk, then run the same command again: it continues"
         return OutputFailed(f"the run store {path} cannot be written: {error}", hint=hint)
     return OutputFailed(f"the run store's writer broke: {error!r}")
+
+
+def _claims_to_be_read_only(path: Path, error: Exception) -> bool:
+    """A file that may be written, and in whose header a later version of SQLite forbids it: there is none."""
+    return code_of(error) == sqlite3.SQLITE_READONLY and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 def damaged(path: Path, error: Exception) -> RefusedError:
