@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lcbatch.errors import LcbatchError, OutputFailed
@@ -33,6 +33,9 @@ _TARGET = "target"
 _ELSEWHERE = "elsewhere"
 """In a projection's state: those of other outputs of the same store, by their targets, the latest last."""
 
+_OF_A_FOLDER = "since_ns"
+"""What a folder's state has and a file's has not."""
+
 _STREAM = "-"
 _MOST_ELSEWHERE = 16
 """The state is written ten times a second: a store with an output for each day must not carry all of them along."""
@@ -53,6 +56,9 @@ async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
     """A projector that has taken up its output, and its task; a sink that fails stops the run."""
     kept = await run.store.projection(sink.view, _shape(run, sink.view))
     takes = _taken_up(kept, _target(run, sink.view), _path(run, sink.view))
+    if takes.state is not None and _OF_A_FOLDER in takes.state and not _is_folder(run, sink.view):
+        # A file where a folder was: of the other way round the folder itself says that it is none of ours.
+        takes = replace(takes, position=0, state=None)
 
     async def commit(name: str, position: int, state: Mapping[str, Json]) -> None:
         """Commit a position, and note in the lock file that the store has it: without its log it would have an earlier one."""
@@ -75,13 +81,14 @@ async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
 
 
 def _target(run: Run, view: View) -> str:
-    """By its kind as well: a folder's state says nothing of a file that has its name later."""
     path = _path(run, view)
     if path is None:
         return _STREAM
-    target = os.path.relpath(os.path.realpath(path), os.path.realpath(run.place.store.parent))
-    is_folder = view.name == OUTPUT_VIEW and form_of(run.job.output.output, run.job.task) is Form.FOLDER
-    return f"{target}/" if is_folder else target
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(run.place.store.parent))
+
+
+def _is_folder(run: Run, view: View) -> bool:
+    return view.name == OUTPUT_VIEW and form_of(run.job.output.output, run.job.task) is Form.FOLDER
 
 
 def _path(run: Run, view: View) -> Path | None:
@@ -98,7 +105,7 @@ def _taken_up(kept: ProjectionState, target: str, path: Path | None) -> _Takes:
         return _Takes(kept.position, None, kept.stale, {_TARGET: target, _ELSEWHERE: {}})
     state = dict(kept.state)
     elsewhere = dict(state.pop(_ELSEWHERE, {}))
-    last = state.pop(_TARGET, None) or _target_before(state, target)
+    last = state.pop(_TARGET, target if state.keys() & {"name", _OF_A_FOLDER} else _STREAM)
     if last == target:
         return _Takes(kept.position, state, kept.stale, {_TARGET: target, _ELSEWHERE: elsewhere})
     if last != _STREAM:
@@ -119,17 +126,10 @@ def _is_the_same_file(path: Path, state: Mapping[str, Json]) -> bool:
         return False
 
 
-def _target_before(state: Mapping[str, Json], target: str) -> str:
-    """What a state of a store that did not yet write its target down is of: the same name, where it is no pipe's."""
-    if not state.keys() & {"name", "since_ns"}:
-        return _STREAM
-    return target.rstrip("/") + ("/" if "since_ns" in state else "")
-
-
 async def _folder_waits(run: Run, view: View) -> bool:
     """Whether a folder is among the store's other outputs: the files of rows that leave meanwhile are still in it."""
     kept = await run.store.projection(view, _shape(run, view))
-    return any("since_ns" in state for state in (kept.state or {}).get(_ELSEWHERE, {}).values())
+    return any(_OF_A_FOLDER in state for state in (kept.state or {}).get(_ELSEWHERE, {}).values())
 
 
 def _shape(run: Run, view: View) -> Mapping[str, Json]:
