@@ -161,7 +161,7 @@ async def refuse_other_store(place: Place, store: RunStore) -> str | None:
     """
     output, lock = place.paths.output, place.output_lock
     mark = None if lock is None else mark_of(lock)
-    if output is None or mark is None or not store.holds_rows or await store.knows(mark):
+    if output is None or mark is None or not store.holds_rows or await store.knows(mark, OUTPUT_VIEW):
         return None
     if _is_as_left(output, await store.left(OUTPUT_VIEW)):
         return f"{place.store} is not the run store of the last run on {output}: what only that one knew is asked again"

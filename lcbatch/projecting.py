@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lcbatch.errors import LcbatchError, OutputFailed
@@ -20,7 +20,7 @@ from lcbatch.records import Json
 from lcbatch.sinks import ERRORS_VIEW, OUTPUT_VIEW, Projector
 from lcbatch.sinks.appendfile import REBUILDING
 from lcbatch.sinks.aside import set_aside
-from lcbatch.sinks.paths import Form, form_of, is_special
+from lcbatch.sinks.paths import is_special
 from lcbatch.store.facts import ProjectionState
 
 _SHAPE = frozenset({"output_field", "keep", "meta", "failed_rows", "flatten", "csv_safe"})
@@ -56,9 +56,6 @@ async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
     """A projector that has taken up its output, and its task; a sink that fails stops the run."""
     kept = await run.store.projection(sink.view, _shape(run, sink.view))
     takes = _taken_up(kept, _target(run, sink.view), _path(run, sink.view))
-    if takes.state is not None and _OF_A_FOLDER in takes.state and not _is_folder(run, sink.view):
-        # A file where a folder was: of the other way round the folder itself says that it is none of ours.
-        takes = replace(takes, position=0, state=None)
 
     async def commit(name: str, position: int, state: Mapping[str, Json]) -> None:
         """Commit a position, and note in the lock file that the store has it: without its log it would have an earlier one."""
@@ -85,10 +82,6 @@ def _target(run: Run, view: View) -> str:
     if path is None:
         return _STREAM
     return os.path.relpath(os.path.realpath(path), os.path.realpath(run.place.store.parent))
-
-
-def _is_folder(run: Run, view: View) -> bool:
-    return view.name == OUTPUT_VIEW and form_of(run.job.output.output, run.job.task) is Form.FOLDER
 
 
 def _path(run: Run, view: View) -> Path | None:

@@ -107,15 +107,17 @@ class AppendFile:
         False: it is not what we left and has to be rebuilt; it is empty or absent now, or the old one where a
         rebuild was under way. Raises CannotCreateOutput.
         """
-        ours = Mark.from_json(state) if state is not None else None
+        of_a_file = state is not None and "inode" in state
+        ours = Mark.from_json(state) if state is not None and of_a_file else None
         try:
             # A link is followed once, here: a rename onto it would replace the link and leave its target behind.
             self.path = Path(os.path.realpath(self.path))
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._temporary().unlink(missing_ok=True)
-            return self._take_up(ours, clean=clean, rebuilding=bool(state and state.get(REBUILDING)))
+            taken = self._take_up(ours, clean=clean, rebuilding=bool(state and state.get(REBUILDING)))
         except OSError as error:
             raise cannot_create(error, self.path) from error
+        return taken and (state is None or of_a_file)  # of a folder that had this name nothing is left here
 
     def _take_up(self, ours: Mark | None, *, clean: bool, rebuilding: bool) -> bool:
         found = self._found()

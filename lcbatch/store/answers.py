@@ -92,17 +92,6 @@ def begin_run(connection: sqlite3.Connection, command: str, job: str, boot: str,
     return run_id
 
 
-def knows_mark(connection: sqlite3.Connection, mark: str) -> bool:
-    """Whether a run of this mark ever began here."""
-    return connection.execute("SELECT 1 FROM runs WHERE mark = ?", (mark,)).fetchone() is not None
-
-
-def began_after(connection: sqlite3.Connection, mark: str, other: str) -> bool:
-    """Whether the run of `mark` began after that of `other`."""
-    query = "SELECT max(run_id) > (SELECT max(run_id) FROM runs WHERE mark = ?) FROM runs WHERE mark = ?"
-    return bool(connection.execute(query, (other, mark)).fetchone()[0])
-
-
 def end_run(connection: sqlite3.Connection, run_id: int, exit_code: int) -> None:
     """Note how a run ended."""
     connection.execute("UPDATE runs SET ended_at = ?, exit_code = ? WHERE run_id = ?", (time.time(), exit_code, run_id))
@@ -265,9 +254,7 @@ def reply_columns(row: Row, key: bytes, reply: Reply) -> Columns:
         "latency_s": round(reply.latency_s, 6),
         "attempts": reply.attempts,
     }
-    # As a float, which is what the column gives back.
-    cost_usd = None if reply.cost_usd is None else float(reply.cost_usd)
-    return (row.ref, key, time.time(), cost_usd, jsontext.dumps(body), jsontext.dumps(reply.text))
+    return (row.ref, key, time.time(), reply.cost_usd, jsontext.dumps(body), jsontext.dumps(reply.text))
 
 
 _PUT_REPLY = """

@@ -14,7 +14,7 @@ from lcbatch.errors import Kind, LcbatchError
 from lcbatch.events import RowsShared
 from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
 from lcbatch.records import Json, Outcome, Reply, Row
-from lcbatch.store import answers, projections, reading, sharing, standing
+from lcbatch.store import answers, marks, projections, reading, sharing, standing
 from lcbatch.store.boot import boot_id
 from lcbatch.store.damage import told
 from lcbatch.store.facts import Answered, Lineage, ProjectionState, Requeued, Spent, answered_of
@@ -27,11 +27,6 @@ from lcbatch.store.views import Views
 from lcbatch.store.writer import Writer
 
 _PAGE = 256
-
-OUTPUT = "output"
-"""The view whose state says how far a run has come."""
-
-_BEAT, _BY = "beat", "by"
 
 
 def _nobody_waits() -> None:
@@ -80,23 +75,9 @@ class RunStore:
         """Whether an earlier run placed rows here."""
         return self._first_new_row > 1
 
-    async def knows(self, mark: str) -> bool:
-        """Whether a run of this mark began here, and what it committed up to its last beat is here.
-
-        The log is moved into the file now and then: without it a run may be known of which the end is gone.
-        """
-        run, _, beat = mark.partition(" ")
-        if not await self._writer.submit(lambda connection: answers.knows_mark(connection, run)):
-            return False
-        left = await self.left(OUTPUT) or {}
-        by = left.get(_BY)
-        if by == run:
-            return int(left[_BEAT]) >= int(beat or 0)
-        # A position of a run before it: those that it committed itself are gone.
-        return not int(beat or 0) or (
-            isinstance(by, str)
-            and await self._writer.submit(lambda connection: answers.began_after(connection, by, run))
-        )
+    async def knows(self, mark: str, name: str) -> bool:
+        """Whether the run that wrote a projection last is known here, up to the last of its positions."""
+        return await self._writer.submit(lambda connection: marks.knows(connection, mark, name))
 
     async def left(self, name: str) -> Mapping[str, Json] | None:
         """The state in which the last run left a projection; None where there was none."""
@@ -413,8 +394,7 @@ class RunStore:
             lambda connection: projections.load_projection(connection, view, text)
         )
         state = self._parsed(kept)
-        if state is not None:
-            state = {name: value for name, value in state.items() if name not in {_BEAT, _BY}}
+        state = None if state is None else marks.plain(state)
         # Cut off, and the machine has started since: what was never synced may be anything.
         torn = state is not None and not state.get(SETTLED) and boot not in {None, boot_id()}
         return ProjectionState(position, state, stale or torn)
@@ -426,7 +406,7 @@ class RunStore:
     async def commit_position(self, name: str, position: int, state: Mapping[str, Json]) -> int:
         """Make everything before it, and this position, safe from power loss (after the sink's own sync)."""
         self.beats = beat = self.beats + 1
-        text = jsontext.dumps({**state, _BEAT: beat, _BY: self.mark})
+        text = marks.stamped(state, self.mark, beat)
         await self._writer.submit(
             lambda connection: projections.save_projection(connection, name, position, text, boot_id()), durable=True
         )

@@ -317,10 +317,10 @@ def test_a_store_knows_a_run_by_the_last_position_that_it_committed(tmp_path: Pa
             await store.begin_run("lcbatch run", {}, in_flight=1)
             begun, of_which_more_is_lost = f"{store.mark} 0", f"{store.mark} 1"
         async with store_at(tmp_path / "s") as store:
-            known = [await store.knows(mark) for mark in (first, begun, of_which_more_is_lost, "another 1")]
+            known = [await store.knows(mark, "output") for mark in (first, begun, of_which_more_is_lost, "another 1")]
             assert known == [True, True, False, False]
             await store.begin_run("lcbatch run", {}, in_flight=1)
             await store.commit_position("output", 2, {})
-            assert await store.knows(first), "a later run has taken over"
+            assert await store.knows(first, "output"), "a later run has taken over"
 
     asyncio.run(main())

@@ -1,0 +1,49 @@
+"""Which run wrote an output last, and how far its positions had come: by this a store that lost its log is known.
+
+A mark is the run's own, a blank and the number of the position that it committed last. The output's lock file keeps it, too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from lcbatch import jsontext
+from lcbatch.records import Json
+from lcbatch.store import projections
+from lcbatch.store.damage import understood
+
+_BEAT, _BY = "beat", "by"
+
+
+def stamped(state: Mapping[str, Json], run: str, beat: int) -> str:
+    """A projection's state as it is kept, with whose it is."""
+    return jsontext.dumps({**state, _BEAT: beat, _BY: run})
+
+
+def plain(state: Mapping[str, Json]) -> dict[str, Json]:
+    """The same without."""
+    return {name: value for name, value in state.items() if name not in {_BEAT, _BY}}
+
+
+@understood
+def knows(connection: sqlite3.Connection, mark: str, name: str) -> bool:
+    """Whether the run of this mark began here, and what it committed of the projection `name` up to its last beat is here.
+
+    The log is moved into the file now and then: without it a run may be known of which the end is gone.
+    """
+    run, _, said = mark.partition(" ")
+    beat, began = int(said) if said.isdecimal() else 0, _began(connection, run)
+    if not began:
+        return False
+    text = projections.state_of(connection, name)
+    left = {} if text is None else dict(jsontext.loads(text))
+    if left.get(_BY) == run:
+        return int(left[_BEAT]) >= beat
+    # A position of a run before it: those that it committed itself are gone.
+    return not beat or _began(connection, left.get(_BY)) > began
+
+
+def _began(connection: sqlite3.Connection, run: Json) -> int:
+    """The number of a run, 0 for one that never began here."""
+    return int(connection.execute("SELECT coalesce(max(run_id), 0) FROM runs WHERE mark = ?", (run,)).fetchone()[0])
