@@ -25,7 +25,16 @@ from lcbatch.observers import make_observer
 from lcbatch.observers.fanout import Display, Fanout
 from lcbatch.observers.stats import Stats
 from lcbatch.openfiles import calls_allowed
-from lcbatch.outputs import NewOutput, Place, locked, place_of, refuse_emptied_store, refuse_other_store, set_aside
+from lcbatch.outputs import (
+    NewOutput,
+    Place,
+    forget_writer,
+    locked,
+    place_of,
+    refuse_emptied_store,
+    refuse_other_store,
+    set_aside,
+)
 from lcbatch.ports import Chain, Emit, Sink, Source, Wait
 from lcbatch.sinks import errors_sink, open_sink
 from lcbatch.sources import open_source
@@ -219,6 +228,8 @@ def _sinks(job: Job, world: World, place: Place) -> list[Sink]:
 
 async def _store_of(place: Place, stack: AsyncExitStack, emit: Emit) -> RunStore:
     """The run store of this output, and no other's."""
+    if not place.store.exists():
+        forget_writer(place)
     refuse_emptied_store(place)
     store = await stack.enter_async_context(open_store(place.store))
     if said := await refuse_other_store(place, store):

@@ -41,17 +41,25 @@ class AlreadyRunning(LcbatchError):
     exit_code = 0
 
 
+@dataclass(slots=True)
+class Aside:
+    """What was moved out of the way, as (from, to), and the mark of the run that had written the output."""
+
+    moved: list[tuple[Path, Path]] = field(default_factory=list)
+    mark: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """`store` is the run store's file; `is_temporary` says that it is a pipe's, and removed after a good run.
 
-    `aside` is what `set_aside` has moved, as (from, to), for as long as it may come back.
+    `aside` is what `set_aside` has moved, for as long as it may come back.
     """
 
     paths: OutputPaths
     store: Path
     is_temporary: bool
-    aside: list[tuple[Path, Path]] = field(default_factory=list, compare=False)
+    aside: Aside = field(default_factory=Aside, compare=False)
 
     @property
     def errors(self) -> Path | None:
@@ -104,7 +112,7 @@ async def locked(place: Place, job: Job, command: str) -> AsyncIterator[Place]:
         try:
             yield here
         except BaseException:
-            if here.aside and _unused(here.store):
+            if here.aside.moved and _unused(here.store):
                 remove_store(here)
                 put_back(here)
             raise
@@ -143,12 +151,11 @@ async def _first_free(place: Place, command: str, stack: AsyncExitStack) -> Plac
 
 def refuse_emptied_store(place: Place) -> None:
     """Raise RefusedError for a store's file with nothing in it where a run has written its output: all would be paid anew."""
-    lock = place.output_lock
-    if lock is None or mark_of(lock) is None or not place.store.exists() or place.store.stat().st_size:
+    if mark_of(_witness(place)) is None or not place.store.exists() or place.store.stat().st_size:
         return
     if not any(beside(place.store, ending).exists() for ending in SQLITE_ENDINGS):
         raise RefusedError(
-            f"the run store {place.store} is empty, and a run has written {place.paths.output} with it",
+            f"the run store {place.store} is empty, and a run has written {place.paths.output or 'to the pipe'} with it",
             hint=f"put the run store back; or remove {place.store} to begin anew: all is asked and billed once more",
         )
 
@@ -159,10 +166,16 @@ async def refuse_other_store(place: Place, store: RunStore) -> str | None:
     Its log was deleted after a crash, it is an older copy, or another output's. Where the output is as this store left it,
     nobody can tell whether anything is missing: what to say of that.
     """
-    output, lock = place.paths.output, place.output_lock
-    mark = None if lock is None else mark_of(lock)
-    if output is None or mark is None or not store.holds_rows or await store.knows(mark, OUTPUT_VIEW):
+    output, mark = place.paths.output, mark_of(_witness(place))
+    if mark is None or await store.knows(mark, OUTPUT_VIEW):
         return None
+    if output is None or not store.holds_rows:
+        goes = f"{_witness(place)} to go on with what it has" if store.holds_rows else f"{place.store} to begin anew"
+        raise RefusedError(
+            f"the run store {place.store} knows nothing of the last run that wrote {output or 'to the pipe'} with it: "
+            "its -wal was deleted, or it is an older copy",
+            hint=f"put it back as it was, with its -wal; or remove {goes}: what it lacks is asked and billed once more",
+        )
     if _is_as_left(output, await store.left(OUTPUT_VIEW)):
         return f"{place.store} is not the run store of the last run on {output}: what only that one knew is asked again"
     raise RefusedError(
@@ -184,11 +197,21 @@ def _is_as_left(output: Path, state: Mapping[str, Json] | None) -> bool:
     return state is not None and (found.st_size, found.st_mtime_ns) == (state.get("offset"), state.get("mtime_ns"))
 
 
+def _witness(place: Place) -> Path:
+    """The lock file that says which run wrote the output last: the output's own, or that of a pipe's store."""
+    return place.output_lock or place.lock
+
+
+def forget_writer(place: Place) -> None:
+    """What wrote the output so far did it with another store than the one that is begun now, and need not be known to it."""
+    if mark_of(_witness(place)) is not None:
+        keep_mark(_witness(place), None, durable=True)
+
+
 def note_writer(place: Place, store: RunStore, beat: int) -> None:
     """The output is this run's, up to a beat of its positions. Only when the store has that safe from power loss."""
-    if place.output_lock is not None:
-        # The run's first must not come out of a power loss as the one before it, of which a new store has never heard.
-        keep_mark(place.output_lock, f"{store.mark} {beat}", durable=beat == 1)
+    # The run's first must not come out of a power loss as the one before it, of which a new store has never heard.
+    keep_mark(_witness(place), f"{store.mark} {beat}", durable=beat == 1)
 
 
 class NewOutput:
@@ -225,6 +248,7 @@ def set_aside(place: Place) -> list[Path]:
     Raises CannotCreateOutput, with everything where it was.
     """
     stamp = _free_stamp(place)
+    place.aside.mark = mark_of(_witness(place))
     moved = []
     for path in (place.paths.output, place.errors, *store_files(place.store)):
         if path is None or not path.exists():
@@ -238,7 +262,7 @@ def set_aside(place: Place) -> list[Path]:
             raise CannotCreateOutput(
                 f"cannot set {path} aside: {error.strerror}", hint="name another output with -o"
             ) from error
-        place.aside.append((path, target))
+        place.aside.moved.append((path, target))
         moved.append(target)
     return moved
 
@@ -246,8 +270,10 @@ def set_aside(place: Place) -> list[Path]:
 def put_back(place: Place) -> list[Path]:
     """What was set aside takes its old place again, unless something else has it; what is there again."""
     back = []
-    while place.aside:
-        path, target = place.aside.pop()
+    if place.aside.mark is not None:
+        keep_mark(_witness(place), place.aside.mark, durable=True)
+    while place.aside.moved:
+        path, target = place.aside.moved.pop()
         if not os.path.lexists(path):
             target.rename(path)
             back.append(path)

@@ -12,8 +12,18 @@ import pytest
 
 from lcbatch.errors import CannotCreateOutput, UsageError
 from lcbatch.job import Job
-from lcbatch.outputs import AlreadyRunning, NewOutput, Place, locked, place_of, put_back, remove_store, set_aside
-from lcbatch.store.lock import OutputLocked, holder_of
+from lcbatch.outputs import (
+    AlreadyRunning,
+    NewOutput,
+    Place,
+    forget_writer,
+    locked,
+    place_of,
+    put_back,
+    remove_store,
+    set_aside,
+)
+from lcbatch.store.lock import OutputLocked, holder_of, keep_mark, mark_of
 from lcbatch.store.opened import open_store
 from lcbatch.world import World
 from tests.store.support import DONE, answer, keyed_all, names_in, pending_of, read_whole, store_at, texts_of
@@ -228,6 +238,24 @@ def test_what_was_set_aside_can_be_put_back(tmp_path: Path) -> None:
     assert names_in(tmp_path) == names
     assert all((tmp_path / name).read_text() == name for name in names)
     assert put_back(found) == []
+
+
+def test_whose_output_it_was_is_put_back_too(tmp_path: Path) -> None:
+    job = Job.of(output=str(tmp_path / "out.jsonl"))
+
+    async def main() -> None:
+        async with locked(place_of(job, _world(tmp_path)), job, "lcbatch run") as here:
+            assert here.output_lock is not None
+            here.store.touch()
+            keep_mark(here.output_lock, "some run 7")
+            set_aside(here)
+            forget_writer(here)
+            assert mark_of(here.output_lock) is None
+            keep_mark(here.output_lock, "a run with the new store 1")
+            put_back(here)
+            assert mark_of(here.output_lock) == "some run 7"
+
+    asyncio.run(main())
 
 
 def test_what_has_been_written_since_stays_where_it_is(tmp_path: Path) -> None:

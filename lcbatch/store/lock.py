@@ -157,15 +157,15 @@ def mark_of(path: Path) -> str | None:
     return mark if isinstance(mark, str) else None
 
 
-def keep_mark(path: Path, mark: str, *, durable: bool = False) -> None:
-    """Note who writes the output, once the store has it safe from power loss. The lock must be held.
+def keep_mark(path: Path, mark: str | None, *, durable: bool = False) -> None:
+    """Note who writes the output, once the store has it safe from power loss; None: nobody yet. The lock must be held.
 
     Where it cannot be noted it is not known, which is no harm by itself.
     """
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            _write(descriptor, {**_signature(path), _MARK: mark})
+            _write(descriptor, _marked(_signature(path), mark))
             if durable:
                 os.fsync(descriptor)
         finally:
@@ -179,8 +179,12 @@ def _sign(descriptor: int, path: Path, command: str) -> None:
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         "command": command,
     }
-    mark = mark_of(path)
-    _write(descriptor, signature if mark is None else {**signature, _MARK: mark})
+    _write(descriptor, _marked(signature, mark_of(path)))
+
+
+def _marked(signature: Mapping[str, Any], mark: str | None) -> Mapping[str, Any]:
+    rest = {name: value for name, value in signature.items() if name != _MARK}
+    return rest if mark is None else {**rest, _MARK: mark}
 
 
 def _write(descriptor: int, signature: Mapping[str, Any]) -> None:

@@ -101,7 +101,7 @@ def test_faults_among_good_rows_cost_those_rows_alone(hostile: SimulatorProcess,
     _judge(shop, "lane", texts, before)
     assert sorted(_failed(shop)) == sorted(f"[[fault:{fault}]]" for fault in _KINDS if fault not in _HEAVY)
     assert KEY not in ended.said + ended.out
-    assert ended.rss_mb < _MOST_MB
+    assert ended.rss_mb < 2 * _MOST_MB, "several of the heavier ones may be there at once"
 
 
 _EACH = [(fault, name) for fault in (*_KINDS, *_PASSING, *_ANSWERS) for name in ("lane", "own")]
@@ -124,8 +124,9 @@ def test_a_fault_holds_up_no_run_and_fills_no_memory(
     waited_s = ended.at_s - float(calls[0]["at_s"])
     attempts = 3 if fault in _PASSING else _ATTEMPTS
     assert waited_s < attempts * (_TIMEOUT_S + _BACKOFF_S) + _SLACK_S, waited_s
-    # 50 MB stand up to four times in memory on their way: as bytes, as text, as SQLite's, in the line of the output.
-    most_mb = 2 * _MOST_MB if fault == "big" else _MOST_MB
+    # 50 MB stand up to four times in memory on their way: as bytes, as text, as SQLite's, in the line of the output. Of hints
+    # the parser makes an object each, and the event loop hands it 8 MB of them at a time.
+    most_mb = 2 * _MOST_MB if fault in {"big", "endless-hints"} else _MOST_MB
     assert ended.rss_mb < most_mb, ended.rss_mb
     note(
         f"provider: {fault} ({'fast lane' if name == 'lane' else 'the SDK'})",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lcbatch.errors import LcbatchError, RefusedError
 from lcbatch.simulator.process import SimulatorProcess
 from tests.e2e.support import environment
 from tests.store.support import fast_folder
+from tests.torture.deaths import Scene
 from tests.torture.disk import Customer, rows_for
 from tests.torture.judge import Case, content, judge, rows_of
 from tests.torture.scale import cases, note
@@ -136,6 +138,10 @@ def test_without_its_store_an_output_is_left_alone(shelf: Shelf) -> None:
 
 def _killed(customer: Customer, *, more_than: int = 0) -> None:
     """A run that is killed as soon as its output holds more bytes than so many."""
+    _killed_when(customer, lambda: customer.path.exists() and _size(customer.path) > more_than)
+
+
+def _killed_when(customer: Customer, due: Callable[[], bool]) -> None:
     run = subprocess.Popen(
         customer.words,
         cwd=customer.folder,
@@ -143,7 +149,7 @@ def _killed(customer: Customer, *, more_than: int = 0) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not (customer.path.exists() and _size(customer.path) > more_than):
+    while not due():
         assert run.poll() is None, "it ended before it could be killed"
         time.sleep(0.005)  # each look takes the processor from what is looked at
     run.kill()
@@ -165,6 +171,65 @@ def test_without_its_log_a_run_that_was_killed_is_refused(provider: SimulatorPro
     output = customer.path.read_bytes()
     assert Shelf(customer, tmp_path).outcome("the log deleted") == "refused"
     assert customer.path.read_bytes() == output
+
+
+@pytest.mark.parametrize(("output", "ordered"), [("out/", False), ("out.jsonl", True)], ids=["files", "nothing shown"])
+def test_without_its_log_a_first_run_that_was_killed_is_refused_though_its_output_says_nothing(
+    output: str, *, ordered: bool, provider: SimulatorProcess, tmp_path: Path
+) -> None:
+    """A folder may be anybody's, and in input order all may wait for the first row."""
+    name = f"first without log, {output}"
+    rows = rows_for(name, 3000, filler=100)
+    rows[0]["text"] = f"[[fault:hang:1]] {name}"
+    customer = Customer(name, tmp_path, provider, rows, output, {"ordered": True} if ordered else {})
+    _killed_when(customer, lambda: len(customer.billed()) > 300)
+    log = _log_of(customer)
+    kept = log.read_bytes()
+    log.unlink()
+    billed = provider.stats()["billed"]
+
+    for _ in "once", "and as long as the log is gone":
+        with pytest.raises(RefusedError, match="its -wal was deleted") as refusal:
+            customer.run_here()
+    assert f"remove {log.with_name(log.name.removesuffix('-wal'))}" in refusal.value.hint
+    assert provider.stats()["billed"] == billed
+
+    log.write_bytes(kept)
+    assert customer.run_here().exit_code == 0, "with its log it goes on as if nothing had been"
+    assert len(customer.billed()) <= 3000 + 16, "no more than the calls in flight at the kill"
+
+
+def test_without_its_log_a_pipe_that_was_killed_is_refused(provider: SimulatorProcess, tmp_path: Path) -> None:
+    scene = Scene(tmp_path, provider, None, 16)
+    lines = [json.dumps(row) + "\n" for row in rows_for("pipe without log", 3000, filler=300)]
+    (tmp_path / "in.jsonl").write_text("".join(lines))
+    run = scene.start()
+    while not scene.captured.stat().st_size:
+        assert run.poll() is None, scene.said()
+        time.sleep(0.005)
+    run.kill()
+    run.wait()
+    scene.store().with_name(f"{scene.store().name}-wal").unlink()
+    billed = provider.stats()["billed"]
+
+    assert scene.finish() == 65
+    assert "its -wal was deleted" in scene.said()
+    assert provider.stats()["billed"] == billed
+
+    removed = scene.said().partition("remove ")[2].partition(" to ")[0]
+    (tmp_path / removed).unlink()
+    assert scene.finish() == 0, scene.said()
+
+
+def test_who_removes_the_store_begins_anew(provider: SimulatorProcess, tmp_path: Path) -> None:
+    customer = Customer("anew", tmp_path, provider, rows_for("anew", 3000, filler=100), "out/")
+    _killed_when(customer, lambda: len(customer.billed()) > 300)
+    _log_of(customer).unlink()
+    with pytest.raises(RefusedError) as refusal:
+        customer.run_here()
+    Path(refusal.value.hint.partition("remove ")[2].partition(" to begin")[0]).unlink()
+    assert customer.run_here().exit_code == 0
+    assert len(rows_of(customer.path)) == 3000
 
 
 @pytest.mark.parametrize(
