@@ -43,17 +43,20 @@ class AlreadyRunning(LcbatchError):
 
 @dataclass(slots=True)
 class Aside:
-    """What was moved out of the way, as (from, to), and the mark of the run that had written the output."""
+    """What was moved out of the way, as (from, to), and the marks that were taken from lock files, by these."""
 
     moved: list[tuple[Path, Path]] = field(default_factory=list)
-    mark: str | None = None
+    marks: dict[Path, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.moved or self.marks)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """`store` is the run store's file; `is_temporary` says that it is a pipe's, and removed after a good run.
 
-    `aside` is what `set_aside` has moved, for as long as it may come back.
+    `aside` is what `set_aside` and `forget_writer` have taken away, for as long as it may come back.
     """
 
     paths: OutputPaths
@@ -112,7 +115,7 @@ async def locked(place: Place, job: Job, command: str) -> AsyncIterator[Place]:
         try:
             yield here
         except BaseException:
-            if here.aside.moved and _unused(here.store):
+            if here.aside and _unused(here.store):
                 remove_store(here)
                 put_back(here)
             raise
@@ -204,8 +207,10 @@ def _witness(place: Place) -> Path:
 
 def forget_writer(place: Place) -> None:
     """What wrote the output so far did it with another store than the one that is begun now, and need not be known to it."""
-    if mark_of(_witness(place)) is not None:
-        keep_mark(_witness(place), None, durable=True)
+    for lock in place.locks():
+        if (mark := mark_of(lock)) is not None:
+            place.aside.marks[lock] = mark
+            keep_mark(lock, None, durable=True)
 
 
 def note_writer(place: Place, store: RunStore, beat: int) -> None:
@@ -248,7 +253,6 @@ def set_aside(place: Place) -> list[Path]:
     Raises CannotCreateOutput, with everything where it was.
     """
     stamp = _free_stamp(place)
-    place.aside.mark = mark_of(_witness(place))
     moved = []
     for path in (place.paths.output, place.errors, *store_files(place.store)):
         if path is None or not path.exists():
@@ -268,10 +272,11 @@ def set_aside(place: Place) -> list[Path]:
 
 
 def put_back(place: Place) -> list[Path]:
-    """What was set aside takes its old place again, unless something else has it; what is there again."""
+    """What was set aside takes its old place again, unless something else has it; the files that are there again."""
     back = []
-    if place.aside.mark is not None:
-        keep_mark(_witness(place), place.aside.mark, durable=True)
+    while place.aside.marks:
+        lock, mark = place.aside.marks.popitem()
+        keep_mark(lock, mark, durable=True)
     while place.aside.moved:
         path, target = place.aside.moved.pop()
         if not os.path.lexists(path):

@@ -199,6 +199,29 @@ def test_without_its_log_a_first_run_that_was_killed_is_refused_though_its_outpu
     assert len(customer.billed()) <= 3000 + 16, "no more than the calls in flight at the kill"
 
 
+def test_a_run_with_another_store_that_is_refused_does_not_make_the_log_forgotten(
+    provider: SimulatorProcess, tmp_path: Path
+) -> None:
+    name = "by another store"
+    customer = Customer(name, tmp_path, provider, rows_for(name, 3000, filler=100), options={"limit": 20})
+    assert customer.run_here().exit_code == 0
+    customer.options = {}
+    _killed(customer, more_than=_size(customer.path))
+    customer.options = {"store": str(tmp_path / "other")}
+    assert _code_of(customer) == 73
+    assert not (tmp_path / "other").exists()
+    _log_of(customer).unlink()
+    customer.options = {}
+    assert _code_of(customer) == 65
+
+
+def _code_of(customer: Customer) -> int:
+    try:
+        return customer.run_here().exit_code
+    except LcbatchError as refusal:
+        return refusal.exit_code
+
+
 def test_without_its_log_a_pipe_that_was_killed_is_refused(provider: SimulatorProcess, tmp_path: Path) -> None:
     scene = Scene(tmp_path, provider, None, 16)
     lines = [json.dumps(row) + "\n" for row in rows_for("pipe without log", 3000, filler=300)]
