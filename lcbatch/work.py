@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sysconfig
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import TypeAlias
 
 from lcbatch.calls.failures import failure_of, is_providers
@@ -19,6 +22,10 @@ Bound: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
 Settle: TypeAlias = Callable[[RowScope], Awaitable[None]]
 """Waits for a row's calls that are still out although its chain has ended."""
+
+
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+_NOT_THE_USERS = (sysconfig.get_path("stdlib"), Path(__file__).parent)
 
 
 def make_work(
@@ -91,4 +98,23 @@ def _chain_failure(error: Exception) -> Failure:
     """A provider's error keeps its own kind, and so does this machine's; anything else is the chain's."""
     if is_providers(error) or (isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES):
         return failure_of(error)
-    return Failure(Kind.CHAIN, f"{type(error).__name__}: {error}"[:2000])
+    return Failure(Kind.CHAIN, f"{type(error).__name__}: {error}"[:2000] + _where(error))
+
+
+def _where(error: Exception) -> str:
+    """The last line of the user's own code on the way of an error, as " (chain.py:12)"; empty where it passed none."""
+    found, step = "", error.__traceback__
+    while step is not None:
+        path = step.tb_frame.f_code.co_filename
+        if _is_users(path):
+            found = f" ({Path(path).name}:{step.tb_lineno})"
+        step = step.tb_next
+    return found
+
+
+@cache
+def _is_users(path: str) -> bool:
+    """Whether a source file is neither Python's, nor an installed package's, nor ours."""
+    if path.startswith("<") or not _INSTALLED.isdisjoint(Path(path).parts):
+        return False
+    return not any(Path(path).is_relative_to(folder) for folder in _NOT_THE_USERS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import runpy
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +88,20 @@ def test_a_chain_that_ends_itself_is_a_failed_row(error: BaseException, window: 
     ended = run_virtual(_Trial().rows(chain, rows=5, window=window))
     assert len(ended) == 5
     assert {outcome.failure.kind for outcome in ended if isinstance(outcome, Failed)} == {Kind.CHAIN}
+
+
+@pytest.mark.parametrize(("folder", "where"), [("mine", "chain.py:5"), ("site-packages", "test_work.py")])
+def test_a_chains_own_error_says_where_in_the_users_code_it_arose(tmp_path: Path, folder: str, where: str) -> None:
+    """The last line that is the user's, which no library's is: here the one that calls what is installed."""
+    code = tmp_path / folder / "chain.py"
+    code.parent.mkdir()
+    code.write_text("import json\n\n\nasync def chain(call):\n    return json.loads('{')\n")
+
+    (failed,) = run_virtual(_Trial().rows(runpy.run_path(str(code))["chain"]))
+
+    assert isinstance(failed, Failed)
+    error = "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+    assert failed.failure.message.startswith(f"{error} ({where}")
 
 
 def test_a_stop_leaves_a_row_until_its_call_on_the_wire_has_ended() -> None:
