@@ -12,9 +12,9 @@ from lcbatch.chains.context import DEFAULT_CONTEXT_TOKENS, Context
 from lcbatch.chains.custom import load_custom
 from lcbatch.chains.pieces import Pieces
 from lcbatch.chains.structured import StructuredChain
-from lcbatch.chains.summarize import MAP_REDUCE, Reading
+from lcbatch.chains.summarize import MAP_REDUCE, STUFF, Reading
 from lcbatch.errors import UsageError
-from lcbatch.job import EMBED, SUMMARIZE, ChainOptions, InputOptions, Job, ModelOptions
+from lcbatch.job import EMBED, EXTRACTIVE, SUMMARIZE, ChainOptions, InputOptions, Job, ModelOptions
 from lcbatch.models import Told, load_model
 from lcbatch.models.embedders import load_embedder
 from lcbatch.models.served import Served, load_models
@@ -54,6 +54,9 @@ def unused_of(job: Job) -> str | None:
     given = [*_given(job.chain, {"chain_arg"}), *_given(job.input, {"key"})]
     if given:
         return f"not used without --chain: {', '.join(given)}"
+    if job.task == SUMMARIZE and (job.chain.strategy == STUFF or model_name(job) == EXTRACTIVE):
+        given = _given(job.chain, {"context_tokens"})
+        return f"not used, as documents are taken whole: {', '.join(given)}" if given else None
     given = [*_given(job.chain, {"parse_retries"}), *_given(job.model, {"schema_method"})]
     return f"not used without --schema: {', '.join(given)}" if given and job.chain.schema is None else None
 

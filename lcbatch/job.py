@@ -139,7 +139,11 @@ class ChainOptions:
         choices=("auto", "stuff", "map-reduce"),
     )
     context_tokens: int | None = option(
-        None, "The model's context; else as its profile says, else 8192.", tasks=(SUMMARIZE,), metavar="N"
+        None,
+        "The model's context; else as its profile says, else 8192.",
+        tasks=(SUMMARIZE,),
+        metavar="N",
+        parse="count",
     )
     map_prompt: str | None = option(
         None, "Template, or @FILE, for a part of a long document.", tasks=(SUMMARIZE,), metavar="TEMPLATE"
@@ -147,7 +151,7 @@ class ChainOptions:
     reduce_prompt: str | None = option(
         None, "Template, or @FILE, that merges the answers to the parts.", tasks=(SUMMARIZE,), metavar="TEMPLATE"
     )
-    words: int = option(120, "Length of a summary, in words.", tasks=(SUMMARIZE,), metavar="N")
+    words: int = option(120, "Length of a summary, in words.", tasks=(SUMMARIZE,), metavar="N", parse="count")
     language: str | None = option(None, "Language of the summary.", tasks=(SUMMARIZE,), metavar="NAME")
     focus: str | None = option(None, "What the summary should dwell on.", tasks=(SUMMARIZE,), metavar="TEXT")
 
@@ -162,7 +166,9 @@ class ModelOptions:
     base_url: str | None = option(None, "Where the provider listens (Ollama, vLLM, a proxy).", metavar="URL")
     api_key_env: str | None = option(None, "Environment variable that holds the key.", metavar="NAME")
     temperature: float | None = option(None, "Sampling temperature.", tasks=_ASKING, metavar="X")
-    max_output_tokens: int | None = option(None, "Longest answer, in tokens.", tasks=_ASKING, metavar="N")
+    max_output_tokens: int | None = option(
+        None, "Longest answer, in tokens.", tasks=_ASKING, metavar="N", parse="count"
+    )
     reasoning_effort: str | None = option(
         None, "For reasoning models: low, medium, high...", tasks=_ASKING, metavar="LEVEL"
     )

@@ -64,6 +64,7 @@ def test_only_what_differs_from_its_default_is_an_option_of_the_job() -> None:
         ({"words": True}, "--words cannot be True", "a whole number"),
         ({"words": None}, "--words cannot be None", "a whole number"),
         ({"limit": -1}, "--limit cannot be -1", "0 or more"),
+        ({"words": 0}, "--words cannot be 0", "1 or more"),
         ({"max_time": float("inf")}, "--max-time cannot be inf", "0 or more"),
         ({"temperature": "hot"}, "--temperature cannot be 'hot'", "a number"),
         ({"meta": "yes"}, "--meta cannot be 'yes'", "true or false"),

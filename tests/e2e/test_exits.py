@@ -163,18 +163,24 @@ def test_a_run_that_comes_to_nothing_leaves_no_output(shop: Shop, output: str) -
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("task", "options", "said"),
     [
-        (("--key", "id", "--chain-arg", "a=1"), "not used without --chain: --chain-arg, --key"),
+        ("run", ("--key", "id", "--chain-arg", "a=1"), "not used without --chain: --chain-arg, --key"),
         (
+            "run",
             ("--parse-retries", "3", "--schema-method", "tool"),
             "not used without --schema: --parse-retries, --schema-method",
         ),
+        (
+            "summarize",
+            ("--strategy", "stuff", "--context-tokens", "5000"),
+            "not used, as documents are taken whole: --context-tokens",
+        ),
     ],
 )
-def test_options_that_decide_nothing_are_said(shop: Shop, options: tuple[str, ...], said: str) -> None:
+def test_options_that_decide_nothing_are_said(shop: Shop, task: str, options: tuple[str, ...], said: str) -> None:
     shop.write("in.jsonl", [{"id": "a", "text": "a"}])
-    ran = cli("run", "in.jsonl", *call_arguments(shop, "-o", "out.jsonl", *options), cwd=shop.folder)
+    ran = cli(task, "in.jsonl", *call_arguments(shop, "-o", "out.jsonl", *options), cwd=shop.folder)
     assert ran.returncode == 0, ran.stderr
     assert said in ran.stderr
 
