@@ -19,6 +19,7 @@ from lcbatch.job import Job, declared_options
 from lcbatch.records import Json
 from lcbatch.sinks import OUTPUT_VIEW, OutputPaths, output_paths
 from lcbatch.sinks.paths import SQLITE_ENDINGS, STORE_ENDING, beside, lock_of, store_files
+from lcbatch.store import marks
 from lcbatch.store.lock import OutputLocked, hold_lock, keep_mark, mark_of
 from lcbatch.store.reading import last_run
 from lcbatch.store.run_store import RunStore
@@ -75,10 +76,10 @@ class Place:
     def locks(self) -> list[Path]:
         """What a run holds: the store's lock, and that of the output itself, which another store's run may be writing.
 
-        By their real paths, so that none is taken twice, and in one order for all, so that of two that wait none waits for
+        None is taken twice, and they are in one order for all, so that of two that wait none waits for
         the other.
         """
-        return sorted({_real(self.lock), *filter(None, [self.output_lock])})
+        return sorted({self.lock, *filter(None, [self.output_lock])})
 
     @property
     def output_lock(self) -> Path | None:
@@ -130,7 +131,7 @@ async def _taken(place: Place, job: Job, command: str, stack: AsyncExitStack) ->
                 await stack.enter_async_context(hold_lock(lock, wait=job.run.if_locked == "wait", command=command))
             except CannotCreateOutput:
                 # A network drive, or a folder below one that is not ours, may hold an output though not its lock.
-                if lock == _real(place.lock):
+                if lock == place.lock:
                     raise
     except OutputLocked as error:
         if job.run.if_locked == "skip":
@@ -164,29 +165,31 @@ def refuse_emptied_store(place: Place) -> None:
 
 
 async def refuse_other_store(place: Place, store: RunStore) -> str | None:
-    """Raise RefusedError where rows stand in the output of which this store has never heard: they would be paid for again.
+    """Raise RefusedError where a run has worked on the output of which this store has never heard: its answers would be paid
+    for again.
 
-    Its log was deleted after a crash, it is an older copy, or another output's. Where the output is as this store left it,
-    nobody can tell whether anything is missing: what to say of that.
+    Its log was deleted after a crash, it is an older copy, or another output's. Where that run came to its end, and the output
+    is as this store left it, both were put back together: what to say of that.
     """
     output, mark = place.paths.output, mark_of(_witness(place))
     if mark is None or await store.knows(mark, OUTPUT_VIEW):
         return None
-    if output is None or not store.holds_rows:
-        goes = f"{_witness(place)} to go on with what it has" if store.holds_rows else f"{place.store} to begin anew"
-        raise RefusedError(
-            f"the run store {place.store} knows nothing of the last run that wrote {output or 'to the pipe'} with it: "
-            "its -wal was deleted, or it is an older copy",
-            hint=f"put it back as it was, with its -wal; or remove {goes}: what it lacks is asked and billed once more",
-        )
-    if _is_as_left(output, await store.left(OUTPUT_VIEW)):
+    if output is not None and marks.has_ended(mark) and _is_as_left(output, await store.left(OUTPUT_VIEW)):
         return f"{place.store} is not the run store of the last run on {output}: what only that one knew is asked again"
     raise RefusedError(
-        f"{output} was last written by a run that {place.store} knows nothing of: its -wal was deleted, or it is an "
-        "older copy, or another output's store",
-        hint=f"put back the run store as it was, with its -wal; or move {output} away: it is written again from this "
-        "store, and what that lacks is asked and billed once more",
+        f"the run store {place.store} knows nothing of what the last run that wrote {output or 'to the pipe'} had come to: "
+        "its -wal was deleted, or it is an older copy, or another output's store",
+        hint=f"put it back as it was, with its -wal; or {_way_on(place, store)}: what it lacks is asked and billed once more",
     )
+
+
+def _way_on(place: Place, store: RunStore) -> str:
+    """What to do where the store cannot be put back."""
+    if store.holds_rows:
+        return f"remove {_witness(place)} to go on with what it has"
+    output = place.paths.output
+    stands = output is not None and output.is_file() and output.stat().st_size
+    return f"remove {place.store}{f', move {output} away' if stands else ''} and begin anew"
 
 
 def _is_as_left(output: Path, state: Mapping[str, Json] | None) -> bool:
@@ -213,10 +216,10 @@ def forget_writer(place: Place) -> None:
             keep_mark(lock, None, durable=True)
 
 
-def note_writer(place: Place, store: RunStore, beat: int) -> None:
+def note_writer(place: Place, store: RunStore, beat: int, *, ended: bool) -> None:
     """The output is this run's, up to a beat of its positions. Only when the store has that safe from power loss."""
     # The run's first must not come out of a power loss as the one before it, of which a new store has never heard.
-    keep_mark(_witness(place), f"{store.mark} {beat}", durable=beat == 1)
+    keep_mark(_witness(place), marks.mark(store.mark, beat, ended=ended), durable=beat == 1)
 
 
 class NewOutput:

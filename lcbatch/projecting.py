@@ -15,7 +15,7 @@ from lcbatch.events import Notice
 from lcbatch.execute.shutdown import Shutdown
 from lcbatch.opening import Run
 from lcbatch.outputs import note_writer
-from lcbatch.ports import Sink, View
+from lcbatch.ports import SETTLED, Sink, View
 from lcbatch.records import Json
 from lcbatch.sinks import ERRORS_VIEW, OUTPUT_VIEW, Projector
 from lcbatch.sinks.appendfile import REBUILDING
@@ -61,20 +61,28 @@ async def projecting(run: Run, sink: Sink) -> AsyncIterator[Projector]:
         """Commit a position, and note in the lock file that the store has it: without its log it would have an earlier one."""
         beat = await run.store.commit_position(name, position, {**state, **takes.beside})
         if name == OUTPUT_VIEW:
-            note_writer(run.place, run.store, beat)
+            note_writer(run.place, run.store, beat, ended=bool(state.get(SETTLED)))
 
     projector = Projector(sink, store=run.store, commit=commit)
     run.shutdown.aborts.append(projector.abort)
     async with projector:
         await projector.start(takes.position, takes.state, stale=takes.stale)
-        if (notice := getattr(sink, "notice", None)) is not None:
-            run.fanout.emit(Notice(notice))
+        told = _told(run, sink, None)
         task = asyncio.create_task(_watched(projector, run.shutdown))
         try:
             yield projector
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            _told(run, sink, told)
+
+
+def _told(run: Run, sink: Sink, before: str | None) -> str | None:
+    """Say what became of what stood in the output's place, unless that was said before."""
+    notice: str | None = getattr(sink, "notice", None)
+    if notice is not None and notice != before:
+        run.fanout.emit(Notice(notice))
+    return notice
 
 
 def _target(run: Run, view: View) -> str:

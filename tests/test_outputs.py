@@ -155,6 +155,37 @@ def test_one_output_has_one_run_whatever_stores_are_named(
     asyncio.run(main())
 
 
+def test_one_store_has_one_run_by_whatever_link_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to("s.db")
+    (tmp_path / "s.db").touch()
+    first, other = (
+        Job.of(output=str(tmp_path / output), store=str(tmp_path / store))
+        for output, store in (("a.jsonl", "s.db"), ("b.jsonl", "link.db"))
+    )
+
+    async def main() -> None:
+        async with locked(place_of(first, _world(tmp_path)), first, "lcbatch run"):
+            with pytest.raises(OutputLocked, match="in use by another run"):
+                async with locked(place_of(other, _world(tmp_path)), other, "lcbatch run"):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_a_link_in_the_place_of_a_lock_file_is_refused_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("precious")
+    (tmp_path / "out.jsonl.lcbatch.lock").symlink_to("theirs")
+    job = Job.of(output=str(tmp_path / "out.jsonl"))
+
+    async def main() -> None:
+        with pytest.raises(CannotCreateOutput, match="symbolic link"):
+            async with locked(place_of(job, _world(tmp_path)), job, "lcbatch run"):
+                pass
+
+    asyncio.run(main())
+    assert (tmp_path / "theirs").read_text() == "precious"
+
+
 def test_all_take_their_locks_in_the_same_order(tmp_path: Path) -> None:
     one = place(tmp_path, output=str(tmp_path / "a.jsonl"), store=str(tmp_path / "b.jsonl.lcbatch"))
     other = place(tmp_path, output=str(tmp_path / "b.jsonl"), store=str(tmp_path / "a.jsonl.lcbatch"))

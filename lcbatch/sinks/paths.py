@@ -130,8 +130,8 @@ def store_files(store: Path) -> list[Path]:
 
 
 def lock_of(store: Path) -> Path:
-    """The lock file beside a store."""
-    return beside(store, _LOCK_ENDING)
+    """The lock file beside a store, by the store's own name and place: a link to it is not another store."""
+    return beside(Path(os.path.realpath(store)), _LOCK_ENDING)
 
 
 def beside(path: Path, ending: str) -> Path:

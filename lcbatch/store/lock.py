@@ -95,7 +95,8 @@ def refuse_network_file_system(folder: Path, mounts: Path = _MOUNTS) -> None:
 def _open(path: Path) -> int:
     try:
         _make_private(path.parent)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # What a link in its place leads to is somebody's file, and would be written over.
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise CannotCreateOutput(
             f"cannot create {path}: {error.strerror}", hint="choose another place with -o or --store"
@@ -163,7 +164,7 @@ def keep_mark(path: Path, mark: str | None, *, durable: bool = False) -> None:
     Where it cannot be noted it is not known, which is no harm by itself.
     """
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             _write(descriptor, _marked(_signature(path), mark))
             if durable:

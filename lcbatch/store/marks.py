@@ -1,6 +1,7 @@
 """Which run wrote an output last, and how far its positions had come: by this a store that lost its log is known.
 
-A mark is the run's own, a blank and the number of the position that it committed last. The output's lock file keeps it, too.
+A mark is the run's own, a blank and the number of the position that it committed last; a run that came to an end, whatever
+end, adds that it did. The output's lock file keeps it, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,17 @@ from lcbatch.store import projections
 from lcbatch.store.damage import understood
 
 _BEAT, _BY = "beat", "by"
+_ENDED = "ended"
+
+
+def mark(run: str, beat: int, *, ended: bool) -> str:
+    """What the lock file keeps."""
+    return f"{run} {beat} {_ENDED}" if ended else f"{run} {beat}"
+
+
+def has_ended(mark: str) -> bool:
+    """Whether the run of this mark came to its end: it left no log, so that none can be missing."""
+    return mark.endswith(f" {_ENDED}")
 
 
 def stamped(state: Mapping[str, Json], run: str, beat: int) -> str:
@@ -32,7 +44,7 @@ def knows(connection: sqlite3.Connection, mark: str, name: str) -> bool:
 
     The log is moved into the file now and then: without it a run may be known of which the end is gone.
     """
-    run, _, said = mark.partition(" ")
+    run, said, *_ = [*mark.split(" "), ""]
     beat, began = int(said) if said.isdecimal() else 0, _began(connection, run)
     if not began:
         return False

@@ -55,3 +55,6 @@ def _opened(path: Path) -> RunStore:
     except (sqlite3.Error, OSError) as error:
         connection.close()
         raise verdict(path, error) from error
+    except BaseException:
+        connection.close()
+        raise

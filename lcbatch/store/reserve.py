@@ -1,18 +1,22 @@
 """The reserve: disk space taken in advance, where answers in flight land when the store can no longer be written.
 
-One JSON line an answer, in place of the zeros that the file is made of; the next run takes them into the store.
+One line an answer, its CRC-32 in hex and its JSON, in place of the zeros that the file is made of; the next run takes them into
+the store.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lcbatch import jsontext
-from lcbatch.errors import OutputFailed
+from lcbatch.errors import OutputFailed, RefusedError
 from lcbatch.records import Json
+
+_WITHOUT_SUM = (b'["outcome",[', b'["reply",[')
 
 _LEAST_BYTES = 4 * 1024 * 1024
 _BYTES_PER_CALL = 64 * 1024
@@ -46,7 +50,7 @@ class Reserve:
         """
         if self._descriptor is None or not lines:
             return
-        data = b"".join(line + b"\n" for line in lines)
+        data = b"".join(b"%08x %b\n" % (zlib.crc32(line), line) for line in lines)
         while data:
             written = os.pwrite(self._descriptor, data, self._offset)
             self._offset += written
@@ -72,17 +76,34 @@ class Reserve:
 
 
 def rescued(path: Path) -> Iterator[Json]:
-    """What an earlier run left in its reserve. A line torn by the end of that run is passed over."""
+    """What an earlier run left in its reserve. A last line that was torn by the end of that run is passed over.
+
+    Raises RefusedError for a line that is not as it was written: it is a paid answer, and more may follow.
+    """
     if not path.exists():
         return
     with path.open("rb") as file:
-        for line in file:
-            if line.startswith(b"\0"):
+        for number, line in enumerate(file, 1):
+            if line.startswith(b"\0") or not line.endswith(b"\n"):
                 return
-            try:
-                yield jsontext.loads(line)
-            except ValueError:
-                return
+            yield _said(line.rstrip(b"\n"), path, number)
+
+
+def _said(line: bytes, path: Path, number: int) -> Json:
+    """What a line says. One of before format 5 of the store has no sum."""
+    crc, _, text = line.partition(b" ")
+    if line.startswith(_WITHOUT_SUM):
+        crc, text = b"%08x" % zlib.crc32(line), line
+    try:
+        if crc == b"%08x" % zlib.crc32(text):
+            return jsontext.loads(text)
+        why = "another checksum"
+    except ValueError as error:
+        why = str(error)
+    raise RefusedError(
+        f"{path}, line {number} is not as it was written when the disk was full: {why}",
+        hint="restore the file; or remove that line, which has what it held asked and billed once more",
+    )
 
 
 def _sync_name(path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import zlib
 from pathlib import Path
 
 import pytest
 
-from lcbatch.errors import OutputFailed
+from lcbatch.errors import OutputFailed, RefusedError
 from lcbatch.store.reserve import Reserve, rescued
 
 
@@ -44,8 +45,27 @@ def test_its_blocks_are_there_before_they_are_needed(tmp_path: Path, in_flight: 
 
 @pytest.mark.parametrize("tail", [b'["outcome",[7', b'["outcome",[7\0\0\0\0', b"\0\0\0", b""])
 def test_a_torn_tail_is_passed_over(tmp_path: Path, tail: bytes) -> None:
+    """Lines without a checksum are an older release's."""
     (tmp_path / "reserve").write_bytes(b'["outcome",[1]]\n["outcome",[2]]\n' + tail)
     assert list(rescued(tmp_path / "reserve")) == [["outcome", [1]], ["outcome", [2]]]
+
+
+@pytest.mark.parametrize("line", [1, 2])
+@pytest.mark.parametrize("change", [(b"paid", b"paix"), (b"[", b"{"), (b" ", b"\0"), (b"\n", b"\0")], ids=str)
+def test_a_line_that_is_not_as_it_was_written_is_refused_by_its_number(
+    tmp_path: Path, line: int, change: tuple[bytes, bytes]
+) -> None:
+    path = tmp_path / "reserve"
+    reserve = Reserve(path)
+    reserve.prepare(1)
+    reserve.write([b'["outcome",["paid"]]', b'["reply",["paid"]]', b'["reply",["paid too"]]'])
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[line - 1] = lines[line - 1].replace(*change)
+    path.write_bytes(b"".join(lines))
+
+    with pytest.raises(RefusedError, match=rf"line {line} ") as refusal:
+        list(rescued(path))
+    assert "remove that line" in refusal.value.hint
 
 
 def test_without_room_for_it_the_run_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +95,7 @@ def _synced(monkeypatch: pytest.MonkeyPatch, *, fails: bool = False) -> list[tup
 
     def fsync(descriptor: int) -> None:
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        seen.append((os.fstat(descriptor).st_ino, os.pread(descriptor, 7, 0) if is_file else b""))
+        seen.append((os.fstat(descriptor).st_ino, os.pread(descriptor, 16, 0) if is_file else b""))
         if fails and is_file:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -89,7 +109,8 @@ def test_its_name_and_what_is_written_are_safe_from_power_loss(tmp_path: Path, m
     reserve.prepare(1)
     assert seen == [(tmp_path.stat().st_ino, b"")]
     reserve.write([b"[1,2,3]"])
-    assert seen[1:] == [((tmp_path / "reserve").stat().st_ino, b"[1,2,3]")]
+    line = b"%08x [1,2,3]" % zlib.crc32(b"[1,2,3]")
+    assert seen[1:] == [((tmp_path / "reserve").stat().st_ino, line)]
     reserve.release()
 
 

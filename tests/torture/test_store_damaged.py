@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -173,11 +174,15 @@ def test_without_its_log_a_run_that_was_killed_is_refused(provider: SimulatorPro
     assert customer.path.read_bytes() == output
 
 
-@pytest.mark.parametrize(("output", "ordered"), [("out/", False), ("out.jsonl", True)], ids=["files", "nothing shown"])
+@pytest.mark.parametrize(
+    ("output", "ordered"),
+    [("out/", False), ("out.jsonl", True), ("out.parquet", False)],
+    ids=["files", "nothing shown", "columns"],
+)
 def test_without_its_log_a_first_run_that_was_killed_is_refused_though_its_output_says_nothing(
     output: str, *, ordered: bool, provider: SimulatorProcess, tmp_path: Path
 ) -> None:
-    """A folder may be anybody's, and in input order all may wait for the first row."""
+    """A folder may be anybody's, in input order all may wait for the first row, and columns are written as the run ends."""
     name = f"first without log, {output}"
     rows = rows_for(name, 3000, filler=100)
     rows[0]["text"] = f"[[fault:hang:1]] {name}"
@@ -189,9 +194,8 @@ def test_without_its_log_a_first_run_that_was_killed_is_refused_though_its_outpu
     billed = provider.stats()["billed"]
 
     for _ in "once", "and as long as the log is gone":
-        with pytest.raises(RefusedError, match="its -wal was deleted") as refusal:
+        with pytest.raises(RefusedError, match="its -wal was deleted"):
             customer.run_here()
-    assert f"remove {log.with_name(log.name.removesuffix('-wal'))}" in refusal.value.hint
     assert provider.stats()["billed"] == billed
 
     log.write_bytes(kept)
@@ -239,18 +243,28 @@ def test_without_its_log_a_pipe_that_was_killed_is_refused(provider: SimulatorPr
     assert "its -wal was deleted" in scene.said()
     assert provider.stats()["billed"] == billed
 
-    removed = scene.said().partition("remove ")[2].partition(" to ")[0]
-    (tmp_path / removed).unlink()
+    _obey(scene.said(), tmp_path)
     assert scene.finish() == 0, scene.said()
 
 
-def test_who_removes_the_store_begins_anew(provider: SimulatorProcess, tmp_path: Path) -> None:
-    customer = Customer("anew", tmp_path, provider, rows_for("anew", 3000, filler=100), "out/")
+def _obey(said: str, folder: Path) -> None:
+    """Do what a refusal says for the case that the store cannot be put back."""
+    told = re.search(r"or remove (\S+?)(?:, move (\S+) away)? (?:and begin anew|to go on with what it has):", said)
+    assert told, said
+    (folder / told[1]).unlink()
+    if told[2]:
+        (folder / told[2]).rename(folder / "moved away")
+
+
+@pytest.mark.parametrize("output", ["out/", "out.jsonl"])
+def test_who_removes_the_store_begins_anew(output: str, provider: SimulatorProcess, tmp_path: Path) -> None:
+    name = f"anew {output}"
+    customer = Customer(name, tmp_path, provider, rows_for(name, 3000, filler=100), output)
     _killed_when(customer, lambda: len(customer.billed()) > 300)
     _log_of(customer).unlink()
     with pytest.raises(RefusedError) as refusal:
         customer.run_here()
-    Path(refusal.value.hint.partition("remove ")[2].partition(" to begin")[0]).unlink()
+    _obey(refusal.value.hint, tmp_path)
     assert customer.run_here().exit_code == 0
     assert len(rows_of(customer.path)) == 3000
 
@@ -287,15 +301,20 @@ def test_without_its_log_a_run_after_a_good_one_is_refused_and_asks_nothing_agai
     assert len(customer.billed()) <= 3000 + 16, "no more than the calls in flight at the kill"
 
 
-def test_who_moves_the_output_away_accepts_to_be_billed_again(provider: SimulatorProcess, tmp_path: Path) -> None:
-    customer = Customer("accepted", tmp_path, provider, rows_for("accepted", 3000, filler=100), options={"limit": 20})
+@pytest.mark.parametrize("output", ["out.jsonl", "out.parquet"])
+def test_who_removes_the_lock_file_accepts_to_be_billed_again(
+    output: str, provider: SimulatorProcess, tmp_path: Path
+) -> None:
+    """Also where the output shows nothing of it: columns are written as the run ends."""
+    name = f"accepted {output}"
+    customer = Customer(name, tmp_path, provider, rows_for(name, 3000, filler=100), output, {"limit": 20})
     assert customer.run_here().exit_code == 0
     customer.options = {}
-    _killed(customer, more_than=_size(customer.path))
+    _killed_when(customer, lambda: len(customer.billed()) > 300)
     _log_of(customer).unlink()
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError) as refusal:
         customer.run_here()
-    customer.path.rename(tmp_path / "kept.jsonl")
+    _obey(refusal.value.hint, tmp_path)
     assert customer.run_here().exit_code == 0
     assert len(rows_of(customer.path)) == 3000
 
