@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lcbatch import jsontext
+from lcbatch.distinct import refuse_shared_files
 from lcbatch.errors import CannotCreateOutput, LcbatchError, RefusedError
 from lcbatch.job import Job, declared_options
 from lcbatch.records import Json
@@ -94,14 +95,17 @@ class Place:
 
 
 def place_of(job: Job, world: World) -> Place:
-    """The place of a job's output. Raises UsageError for an output of no known form."""
+    """The place of a job's output. Raises UsageError for an output of no known form, and where two of its files are one."""
     paths = output_paths(job.output, job.task)
-    if paths.store is not None:
-        return Place(paths, paths.store, is_temporary=False)
+    store = paths.store or _store_of_pipe(job, world)
+    refuse_shared_files(job, paths, store)
+    return Place(paths, store, is_temporary=paths.store is None)
+
+
+def _store_of_pipe(job: Job, world: World) -> Path:
     said: list[Json] = [job.task, job.inputs, str(Path.cwd())]
     said.append({name: value for name, value in job.options().items() if name in _OF_A_PIPE})
-    name = f"{jsontext.digest(jsontext.canonical(said)).hex()}.lcbatch"
-    return Place(paths, world.state_home() / name, is_temporary=True)
+    return world.state_home() / f"{jsontext.digest(jsontext.canonical(said)).hex()}.lcbatch"
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,38 @@ def test_a_store_can_be_named(tmp_path: Path) -> None:
 def test_a_name_of_no_known_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         place(tmp_path, output="out.docx")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"errors": "out.jsonl.lcbatch"}, "both the run store's and --errors"),
+        ({"errors": "out.jsonl.lcbatch-wal"}, "both the run store's and --errors"),
+        ({"errors": "out.jsonl"}, "both the output and --errors"),
+        ({"errors": "link.jsonl"}, "both --errors and the input"),
+        ({"store": "out.jsonl.errors.jsonl"}, "both the run store's and --errors"),
+        ({"store": "out.jsonl"}, "both the run store's and the output"),
+        ({"summary_json": "out.jsonl.lcbatch"}, "both the run store's and --summary-json"),
+        ({"summary_json": "out.jsonl.lcbatch.lock"}, "both the run store's and --summary-json"),
+        ({"summary_json": "in.jsonl"}, "both --summary-json and the input"),
+        ({"output": "in.jsonl"}, "both the output and the input"),
+        ({"output": "out/", "errors": "out/row.md"}, "lies where the answers go"),
+    ],
+    ids=str,
+)
+def test_no_file_of_a_run_is_another_of_its_files_or_its_input(
+    tmp_path: Path, options: dict[str, str], said: str
+) -> None:
+    (tmp_path / "in.jsonl").touch()
+    (tmp_path / "link.jsonl").symlink_to("in.jsonl")
+    (tmp_path / "out").mkdir()
+    given = {name: f"{tmp_path}/{path}" for name, path in {"output": "out.jsonl", **options}.items()}
+    with pytest.raises(UsageError, match=re.escape(said)):
+        place(tmp_path, str(tmp_path / "in.jsonl"), **given)
+
+
+def test_a_device_may_be_named_for_several_uses(tmp_path: Path) -> None:
+    place(tmp_path, output=f"{tmp_path}/out.jsonl", errors="/dev/null", summary_json="/dev/null")
 
 
 def test_equal_pipes_share_a_store_and_others_do_not(tmp_path: Path) -> None:

@@ -127,7 +127,8 @@ class AppendFile:
         if verdict is Verdict.FOREIGN and self._foreign == "refuse":
             raise CannotCreateOutput(
                 f"{self.path} exists and was not written by this job",
-                hint="--fresh sets it aside; or name another output with -o",
+                hint="move it away: it is written again from the run store, without a call for what that has; or name another "
+                "output with -o",
             )
         if verdict in {Verdict.FOREIGN, Verdict.SET_ASIDE}:
             label, why = (

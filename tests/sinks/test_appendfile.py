@@ -138,7 +138,7 @@ def test_a_file_that_is_not_ours_is_refused_with_a_way_out(tmp_path: Path) -> No
     path.write_text("precious\n")
     with pytest.raises(CannotCreateOutput) as refused:
         taken(path)
-    assert "--fresh" in refused.value.hint
+    assert "move it away" in refused.value.hint
     assert path.read_text() == "precious\n"
 
 
