@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lcbatch.cli.found import Origin, Out, origin_of, reading, store_of
+from lcbatch.cli.found import Origin, Out, origin_of, other_store, reading, store_of
 from lcbatch.cli.options import job_options
-from lcbatch.errors import CannotCreateOutput, UsageError
+from lcbatch.errors import CannotCreateOutput, RefusedError, UsageError
 from lcbatch.job import EMBED, RUN, Job, declared_options
 from lcbatch.records import Json
 from lcbatch.sinks import Projector, open_sink
@@ -34,6 +34,10 @@ def export(out: Out, given: dict[str, Any]) -> int:
     """
     path = store_of(out, given.pop("store", None))
     with reading(path) as connection:
+        if said := other_store(connection, out, path):
+            raise RefusedError(
+                said, hint="put back the store as it was; or name the store itself, to have what it holds"
+            )
         asyncio.run(_export(connection, given, path))
     return 0
 

@@ -14,13 +14,15 @@ import typer
 
 from lcbatch.errors import InputMissing, RefusedError
 from lcbatch.records import Json
+from lcbatch.sinks import OUTPUT_VIEW
 from lcbatch.sinks.paths import SQLITE_ENDINGS, STORE_ENDING, OutputPaths, beside, is_stdout, lock_of
+from lcbatch.store import marks
 from lcbatch.store.damage import told, verdict
-from lcbatch.store.lock import holder_of
+from lcbatch.store.lock import holder_of, mark_of
 from lcbatch.store.reading import last_run
 from lcbatch.store.schema import connect
 
-__all__ = ["Origin", "Out", "Store", "lock_of", "names_store", "origin_of", "reading", "store_of"]
+__all__ = ["Origin", "Out", "Store", "lock_of", "names_store", "origin_of", "other_store", "reading", "store_of"]
 
 Out = Annotated[str, typer.Argument(metavar="OUT", help="The output of a run, or its store.", show_default=False)]
 Store = Annotated[
@@ -57,6 +59,16 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     finally:
         connection.close()
         _tidy(path)
+
+
+def other_store(connection: sqlite3.Connection, out: str, store: Path) -> str | None:
+    """What to say of a store that knows nothing of what the last run on OUT had come to; None where it does."""
+    if names_store(out):  # it is this store that was asked for
+        return None
+    mark = mark_of(lock_of(beside(Path(os.path.realpath(out)), STORE_ENDING)))
+    if mark is None or marks.knows(connection, mark, OUTPUT_VIEW):
+        return None
+    return f"{store} knows nothing of what the last run on {out} had come to: it is an older copy, or another output's store"
 
 
 def _tidy(store: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from lcbatch import jsontext
-from lcbatch.cli.found import Out, Store, lock_of, reading, store_of
+from lcbatch.cli.found import Out, Store, lock_of, other_store, reading, store_of
 from lcbatch.observers.format import clean_text
 from lcbatch.observers.summary import held_text
 from lcbatch.records import Json
@@ -29,19 +29,20 @@ def status(
 ) -> int:
     """How an output stands: done, failed, left, and who works on it."""
     path = store_of(out, store)
-    for figures in _readings(path, time.sleep if watch else None):
+    for figures in _readings(out, path, time.sleep if watch else None):
         text = jsontext.dumps(figures) if as_json else _text(figures)
         again = watch and not as_json and sys.stdout.isatty()
         typer.echo(f"\x1b[H\x1b[2J{text}" if again else text)
     return 0
 
 
-def _readings(path: Path, sleep: Callable[[float], None] | None) -> Iterator[dict[str, Json]]:
+def _readings(out: str, path: Path, sleep: Callable[[float], None] | None) -> Iterator[dict[str, Json]]:
     """The figures now; with `sleep`, again and again until nobody holds the output."""
     while True:
         holder = holder_of(lock_of(path))
         with reading(path) as connection:
-            yield _figures(standing(connection), last_run(connection), holder is not None, dict(holder or {}))
+            figures = _figures(standing(connection), last_run(connection), holder is not None, dict(holder or {}))
+            yield {**figures, "note": other_store(connection, out, path)}
         if sleep is None or holder is None:
             return
         sleep(_EVERY_S)
@@ -88,6 +89,8 @@ def _text(figures: dict[str, Json]) -> str:
         lines.append(f"held up  {held}")
     if kinds:
         lines.insert(1, f"failed   {kinds}")
+    if figures["note"]:
+        lines.append(f"note     {clean_text(figures['note'])}")
     if figures["command"]:
         lines.append(f"command  {clean_text(figures['command'])}")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from lcbatch import jsontext
 from lcbatch.records import Json
 from lcbatch.store import projections
 from lcbatch.store.damage import understood
+from lcbatch.store.sums import FORMAT_WITH_SUMS
 
 _BEAT, _BY = "beat", "by"
 _ENDED = "ended"
@@ -57,5 +58,7 @@ def knows(connection: sqlite3.Connection, mark: str, name: str) -> bool:
 
 
 def _began(connection: sqlite3.Connection, run: Json) -> int:
-    """The number of a run, 0 for one that never began here."""
+    """The number of a run, 0 for one that never began here; a store of an older format knows of none."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] < FORMAT_WITH_SUMS:
+        return 0
     return int(connection.execute("SELECT coalesce(max(run_id), 0) FROM runs WHERE mark = ?", (run,)).fetchone()[0])

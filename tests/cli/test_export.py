@@ -152,6 +152,23 @@ def test_a_fifo_gets_the_rows_whatever_its_name(work: Work) -> None:
     assert sorted(json.loads(line)["output"] for line in got[0].splitlines()) == ["ONE", "TWO"]
 
 
+def test_a_store_that_is_not_the_outputs_is_told_and_not_exported(work: Work) -> None:
+    store = work.folder / "out.jsonl.lcbatch"
+    older = store.read_bytes()
+    work.write("one", "two", "bad", "three")
+    assert work.run().exit_code == 3
+    store.write_bytes(older)
+
+    with pytest.raises(RefusedError, match="an older copy, or another output's store") as refusal:
+        export("out.jsonl", "-o", "so-far.jsonl")
+    assert not (work.folder / "so-far.jsonl").exists()
+    assert "note     out.jsonl.lcbatch knows nothing of" in CliRunner().invoke(app, ["status", "out.jsonl"]).stdout
+
+    assert "name the store itself" in refusal.value.hint
+    export("out.jsonl.lcbatch", "-o", "so-far.jsonl")
+    assert answers(work.folder / "so-far.jsonl") == ["ONE", "TWO"]
+
+
 def test_a_store_in_which_no_run_began(tmp_path: Path) -> None:
     connect(tmp_path / "out.jsonl.lcbatch").close()
     with pytest.raises(RefusedError, match="no run ever began"):
