@@ -19,7 +19,7 @@ from lcbatch.records import Json
 from lcbatch.sinks.faults import RewriteNeeded
 from lcbatch.sinks.table import WHOLE, Cells, Columns, Cutter, Part, Slot, as_whole, extra_object
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - wide forms are taken alike
 _NUMBER = re.compile(r"[+-]?(?:[0-9][0-9.,]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s?%?\Z")
 
 
@@ -103,7 +103,7 @@ class CsvTable:
         if WHOLE in columns.slots and not any(slot.part is Part.KEY for slot in columns.slots):
             answer = as_whole(answer)
         cells = {**self._cutter.fields(entry), **answer}
-        row = [self._cell(slot, cells.pop(slot, None)) for slot in columns.slots]
+        row = [self._cell(cells.pop(slot, None)) for slot in columns.slots]
         if cells and not columns.extra:
             self._extra = True
             raise RewriteNeeded(now=True)
@@ -118,17 +118,11 @@ class CsvTable:
         return jsontext.dumps(extra_object(cells, output_field, columns.names(output_field)))
 
     def _header(self, columns: Columns) -> list[str]:
-        names = columns.names(self._cutter.selection.output_field)
-        written = [slot.part is Part.KEY for slot in columns.slots] + [False, False]
-        return [
-            self._defused(_clean(name)) if by_model else _clean(name)
-            for name, by_model in zip(names, written, strict=False)
-        ]
+        return [self._defused(_clean(name)) for name in columns.names(self._cutter.selection.output_field)]
 
-    def _cell(self, slot: Slot, value: Json) -> str:
+    def _cell(self, value: Json) -> str:
         if isinstance(value, str):
-            text = _clean(value)
-            return text if slot.part is Part.FIELD else self._defused(text)
+            return self._defused(_clean(value))
         return "" if value is None else _clean(jsontext.dumps(value))
 
     def _defused(self, text: str) -> str:

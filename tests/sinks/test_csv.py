@@ -69,7 +69,9 @@ def test_values_have_their_conventions() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["=1+2", "+cmd|' /C calc'!A0", "-x", "@SUM(1)", "\tx", "\r=1", "-1-2", "+1=1"])
+@pytest.mark.parametrize(
+    "text", ["=1+2", "+cmd|' /C calc'!A0", "-x", "@SUM(1)", "\tx", "\r=1", "\n=1", "\uff1d1", "-1-2", "+1=1"]
+)
 def test_a_formula_of_the_model_is_defused(text: str) -> None:
     assert cell(text) == "'" + text
     assert cell(text, safe=False) == text
@@ -80,9 +82,10 @@ def test_numbers_and_plain_text_are_left_alone(text: str) -> None:
     assert cell(text) == text
 
 
-def test_the_users_own_fields_and_real_numbers_are_not_defused() -> None:
-    (row,) = rows(table().encode([entry(1, fields={"a": "=1"}, output={"n": -5, "s": "=2"})]))
-    assert (row["a"], row["n"], row["s"]) == ("=1", "-5", "'=2")
+def test_fields_of_the_input_and_their_names_are_defused_too_and_real_numbers_are_not() -> None:
+    """Whoever wrote the rows need not be who opens the table."""
+    (row,) = rows(table().encode([entry(1, fields={"a": "=1", "=b": "c"}, output={"n": -5, "s": "=2"})]))
+    assert (row["a"], row["'=b"], row["n"], row["s"]) == ("'=1", "c", "-5", "'=2")
 
 
 def test_a_failed_row_stands_with_blank_cells_and_its_error() -> None:
