@@ -16,7 +16,7 @@ from lcbatch.app import Report
 from lcbatch.errors import RefusedError
 from lcbatch.outputs import Place, remove_store
 from lcbatch.store.lock import holder_of
-from tests.e2e.support import Shop, cli, rows_of, texts
+from tests.e2e.support import MODEL, Shop, cli, rows_of, texts
 
 
 class Ledger:
@@ -35,6 +35,29 @@ class Ledger:
 
 def run(shop: Shop, **options: Any) -> Report:
     return asyncio.run(shop.run("in.jsonl", **options))
+
+
+def test_a_file_of_the_users_in_an_answers_place_is_kept_and_told(shop: Shop) -> None:
+    shop.write("in.jsonl", [{"id": "r0", "text": "a"}])
+    (shop.folder / "out").mkdir()
+    (shop.folder / "out" / "r0.md").write_text("mine")
+    ran = cli(
+        "run",
+        "in.jsonl",
+        "-p",
+        "Say {text}",
+        "-o",
+        "out/",
+        "-m",
+        MODEL,
+        "--base-url",
+        shop.provider.base_url,
+        cwd=shop.folder,
+    )
+    assert ran.returncode == 0, ran.stderr
+    (kept,) = (shop.folder / "out").glob("r0.md.orig-*")
+    assert kept.read_text() == "mine"
+    assert kept.name in ran.stderr
 
 
 def test_an_unchanged_input_is_not_called_again(shop: Shop) -> None:
