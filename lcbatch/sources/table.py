@@ -65,8 +65,8 @@ class Table:
         self._lines = LineSplitter(max_row_bytes)
         self._number = 0
         self._begun_at = 0
-        self._open: list[bytes] = []
-        self._open_bytes = 0
+        # Joined as they come: an object for each line would take twenty times what short lines measure.
+        self._open = bytearray()
         self._recoveries = 0
         # The csv module's limit is the process's, and at 128 KiB a cell it is far below ours.
         csv.field_size_limit(max(csv.field_size_limit(), max_row_bytes))
@@ -87,7 +87,7 @@ class Table:
                 self._read_header(record)
             elif (item := self._item(record, f"{self._name}:{number}")) is not None:
                 items.append(item)
-            if self._open_bytes > self._limit:
+            if len(self._open) > self._limit:
                 items += self._recover()
         return items
 
@@ -102,12 +102,15 @@ class Table:
                 if line.strip(b" \r"):  # a tab is a delimiter, not a blank
                     yield self._number, line
                 continue
-            self._begun_at = self._begun_at if self._open else self._number
-            self._open.append(line)
-            self._open_bytes += len(line) + 1
-            if len(self._open) > 1 and not self._ends_open(line, quoted=True):
-                yield self._begun_at, NEWLINE.join(self._take_open())
-            elif self._open_bytes > self._limit:
+            if not self._open:
+                self._begun_at = self._number
+                self._open += line
+                continue
+            self._open += NEWLINE
+            self._open += line
+            if not self._ends_open(line, quoted=True):
+                yield self._begun_at, self._take_open()
+            elif len(self._open) > self._limit:
                 yield self._begun_at, b""
 
     def _ends_open(self, line: bytes, *, quoted: bool) -> bool:
@@ -190,22 +193,22 @@ class Table:
             return cells
         return next(csv.reader([record], delimiter=self._delimiter))
 
-    def _take_open(self) -> list[bytes]:
-        lines, self._open = self._open, []
-        self._open_bytes = 0
-        return lines
+    def _take_open(self) -> bytes:
+        record = bytes(self._open)
+        self._open = bytearray()
+        return record
 
     def _recover(self) -> list[Item]:
         """Give up on the record that never closed: its first line fails, the lines behind it are read again."""
-        begun_at, last, size = self._begun_at, self._number, self._open_bytes
-        lines = self._take_open()
-        again = size <= _RECOVERABLE_BYTES and self._recoveries < _MOST_RECOVERIES
-        kept, rest = (lines[:1], lines[1:]) if again else (lines, [])
+        begun_at, last = self._begun_at, self._number
+        record = self._take_open()
+        again = len(record) < _RECOVERABLE_BYTES and self._recoveries < _MOST_RECOVERIES
+        kept, *rest = record.split(NEWLINE) if again else [record]
         self._recoveries += 1
         lost = "" if again or last == begun_at else f"; lines {begun_at} to {last} are lost to it"
         if self._header is None:
             raise UsageError(f"{self._name}: a quote in the header never closes", hint="mend its first line")
         place = f"{self._name}:{begun_at}"
-        failed = bad_row(place, f"a quote opened here never closes{lost}", "close or double it", NEWLINE.join(kept))
+        failed = bad_row(place, f"a quote opened here never closes{lost}", "close or double it", kept)
         self._number = begun_at if again else last
         return [failed, *self._items(self._records(rest))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from lcbatch.errors import Kind, UsageError
 from lcbatch.records import ERROR_FIELD, RAW_FIELD, Item
 
-from .reading import fields_of, read_items
+from .reading import fields_of, items_of, read_items, source_of
 
 
 def only_failure(items: list[Item]) -> tuple[str, Item]:
@@ -100,6 +101,19 @@ def test_an_open_quote_swallows_no_more_than_a_row_may_measure(tmp_path: Path) -
     assert failed.place == f"{path}:2"
     assert items[-1].fields == {"a": "2", "b": "x" * 97}
     assert 7_000 < len(items) < 8_000
+
+
+def test_a_quote_that_never_closes_takes_the_memory_of_its_text_and_not_of_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b'text,n\n"' + b"a\n" * 2_000_000 + b"\nb,2\n")
+    source = source_of(path)
+    tracemalloc.start()
+    said, failed = only_failure(items_of(source))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "a quote opened here never closes; lines 2 to 2000003 are lost to it" in said
+    assert failed.place == f"{path}:2"
+    assert peak < 5 * path.stat().st_size
 
 
 @pytest.mark.parametrize(
