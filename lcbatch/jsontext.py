@@ -65,14 +65,18 @@ def write(value: Json, out: BinaryIO) -> None:
 
 def loads(text: bytes | str) -> Json:
     """Parse one JSON value, integers of any length. Raises ValueError, also for more than 200 levels of nesting."""
-    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    value = _parsed(raw)
-    if raw.count(b"[") + raw.count(b"{") > MOST_DEPTH and _is_too_deep(value):
+    if isinstance(text, str) and len(text) > _STEP and text.isascii():
+        # As it is: its bytes would be one copy more at the worst moment.
+        value, levels = _parsed(text), text.count("[") + text.count("{")
+    else:
+        raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        value, levels = _parsed(raw), raw.count(b"[") + raw.count(b"{")
+    if levels > MOST_DEPTH and _is_too_deep(value):
         raise ValueError("nested too deep")
     return value
 
 
-def _parsed(raw: bytes) -> Json:
+def _parsed(raw: bytes | str) -> Json:
     if not _may_hold_long_integer(raw):
         try:
             return orjson.loads(raw)
@@ -84,11 +88,12 @@ def _parsed(raw: bytes) -> Json:
         raise ValueError("nested too deep") from None
 
 
-def _may_hold_long_integer(raw: bytes) -> bool:
-    if len(raw) <= _STEP:
+def _may_hold_long_integer(raw: bytes | str) -> bool:
+    if isinstance(raw, bytes) and len(raw) <= _STEP:
         return _LONG_INTEGER in raw.translate(_DIGITS_AS_ZEROS)
     steps = (raw[at : at + _STEP + len(_LONG_INTEGER)] for at in range(0, len(raw), _STEP))
-    return any(_LONG_INTEGER in step.translate(_DIGITS_AS_ZEROS) for step in steps)
+    as_bytes = (step.encode() if isinstance(step, str) else step for step in steps)
+    return any(_LONG_INTEGER in step.translate(_DIGITS_AS_ZEROS) for step in as_bytes)
 
 
 def _is_too_deep(value: Json) -> bool:

@@ -9,8 +9,9 @@ needs it, which rewrites the file, except in a pipe, where nothing can be rewrit
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from lcbatch import jsontext
@@ -21,6 +22,9 @@ from lcbatch.sinks.table import WHOLE, Cells, Columns, Cutter, Part, Slot, as_wh
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - wide forms are taken alike
 _NUMBER = re.compile(r"[+-]?(?:[0-9][0-9.,]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s?%?\Z")
+
+_LONG_CHARS = 1024 * 1024
+"""Rows with a longer cell are quoted here in steps: csv.writer puts a whole record together at four bytes a character."""
 
 
 class _Returns:
@@ -72,15 +76,20 @@ class CsvTable:
         if not entries:
             return b""
         answers = [self._cutter.answer(entry) for entry in entries]
-        columns, lines = self._columns, []
+        columns, rows = self._columns, []
         if columns is None:
             columns = self._first_columns(entries, answers)
-            lines.append(self._text(self._header(columns)))
+            rows.append(self._header(columns))
         elif columns.provisional:
             columns = self._settled(columns, entries, answers)
-        lines += [self._line(columns, entry, cells) for entry, cells in zip(entries, answers, strict=True)]
+        rows += [self._row(columns, entry, cells) for entry, cells in zip(entries, answers, strict=True)]
         self._columns = columns
-        return "".join(lines).encode("utf-8", "backslashreplace")
+        if not any(max(map(len, row)) > _LONG_CHARS for row in rows):
+            return _utf8("".join(map(self._text, rows)))
+        out = io.BytesIO()
+        for row in rows:
+            out.writelines(long_record(row, self._delimiter))
+        return out.getvalue()
 
     def _first_columns(self, entries: Sequence[Entry], answers: Sequence[Cells]) -> Columns:
         done = next((cells for entry, cells in zip(entries, answers, strict=True) if entry.kind is None), None)
@@ -99,7 +108,7 @@ class CsvTable:
             raise RewriteNeeded(now=True)
         return replace(columns, provisional=False)
 
-    def _line(self, columns: Columns, entry: Entry, answer: Cells) -> str:
+    def _row(self, columns: Columns, entry: Entry, answer: Cells) -> list[str]:
         if WHOLE in columns.slots and not any(slot.part is Part.KEY for slot in columns.slots):
             answer = as_whole(answer)
         cells = {**self._cutter.fields(entry), **answer}
@@ -111,7 +120,7 @@ class CsvTable:
             row.append(self._extra_cell(columns, cells) if cells else "")
         if columns.error:
             row.append("" if entry.kind is None else _clean(f"{entry.kind}: {entry.message or ''}"))
-        return self._text(row)
+        return row
 
     def _extra_cell(self, columns: Columns, cells: Cells) -> str:
         output_field = self._cutter.selection.output_field
@@ -131,6 +140,24 @@ class CsvTable:
     def _text(self, row: Sequence[str]) -> str:
         written: str = self._writer.writerow(row)
         return written[:-2] + "\n"
+
+
+def long_record(row: Sequence[str], delimiter: str, step_chars: int = _LONG_CHARS) -> Iterator[bytes]:
+    """What csv.writer makes of a row of more than one empty cell, as UTF-8 and ended by LF, a long cell in steps."""
+    quoted_for = (delimiter, '"', "\r", "\n")
+    before = ""
+    for cell in row:
+        quote = '"' if any(mark in cell for mark in quoted_for) else ""
+        yield _utf8(before + quote)
+        for at in range(0, len(cell), step_chars):
+            yield _utf8(cell[at : at + step_chars].replace('"', '""'))
+        yield _utf8(quote)
+        before = delimiter
+    yield b"\n"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _clean(text: str) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcbatch.ports import Entry
-from lcbatch.sinks.csvtable import CsvTable
+from lcbatch.sinks.csvtable import CsvTable, long_record
 from lcbatch.sinks.faults import RewriteNeeded
 from lcbatch.sinks.selection import Selection
 from lcbatch.sinks.table import Cutter
@@ -174,3 +174,17 @@ def test_the_columns_travel_in_the_state() -> None:
     second.resume(first.state())
     data += second.encode([entry(2, fields={"a": 3, "b": 4}, output={"k": 2})])
     assert data == b"b,a,k,error\n1,2,1,\n4,3,2,\n"
+
+
+@given(
+    st.lists(st.text(st.sampled_from('a,;\t"\r\n \u00e9\ud800'), max_size=6), min_size=1, max_size=4).filter(
+        lambda row: row != [""]
+    ),
+    st.sampled_from([",", ";", "\t"]),
+)
+def test_a_long_record_has_the_bytes_that_csv_writer_gives_it(row: list[str], delimiter: str) -> None:
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=delimiter, lineterminator="\r\n").writerow(row)
+    expected = (out.getvalue()[:-2] + "\n").encode("utf-8", "backslashreplace")
+    for step_chars in (1, 3, 100):
+        assert b"".join(long_record(row, delimiter, step_chars)) == expected

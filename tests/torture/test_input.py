@@ -116,17 +116,23 @@ def test_good_rows_are_done_and_the_others_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_line_of_many_megabytes_is_a_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+def test_a_line_of_many_megabytes_is_a_row(name: str, tmp_path: Path) -> None:
     megabytes = cases(8, 50)
     (tmp_path / "in.jsonl").write_text(f'{{"text":"a"}}\n{{"text":"{"x" * megabytes * 1000**2}"}}\n{{"text":"b"}}\n')
     with SimulatorProcess() as provider:
         shop = Shop(provider, tmp_path)
-        ended = _run(shop, "in.jsonl")
+        words = [name if word == "out.jsonl" else word for word in shop.words("in.jsonl")]
+        ended = watched(*words, cwd=tmp_path, within_s=300)
         assert len(provider.ledger()) == 3
-    assert ended.code == 0, ended.said
-    assert Counter(len(row["text"]) for row in shop.output()) == {1: 2, megabytes * 1000**2: 1}
-    assert ended.peak_mib < min(_MOST_MIB, 120 + 5 * megabytes)
-    note("input: a line of 50 MB", "done; memory below 300 MB", f"done, {ended.peak_mib:.0f} MiB at most")
+    exported = watched("export", name, "-o", f"again-{name}", cwd=tmp_path, within_s=300)
+    for what, written, base_mib in ((ended, name, 120), (exported, f"again-{name}", 60)):
+        assert what.code == 0, what.said
+        lines = (tmp_path / written).read_bytes().splitlines()[-3:]
+        assert sorted(len(line) // 1000**2 for line in lines) == [0, 0, megabytes]
+        assert what.peak_mib < min(_MOST_MIB, base_mib + 5 * megabytes)
+    said = f"done, {ended.peak_mib:.0f} MiB at most, {exported.peak_mib:.0f} to export it"
+    note(f"input: a line of 50 MB ({name})", "done; memory below 300 MB", said)
 
 
 def test_a_file_that_grows_while_it_is_read_comes_whole_in_the_end(tmp_path: Path) -> None:
