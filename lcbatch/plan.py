@@ -18,7 +18,7 @@ from lcbatch.errors import ConfigError, Failure, Kind, LcbatchError, RefusedErro
 from lcbatch.events import InputRead, InputSize, Notice, RowsPlanned
 from lcbatch.job import EMBED, Job, suggestion
 from lcbatch.ports import Chain, Emit, Keyed, Placed, Source, State
-from lcbatch.records import RAW_FIELD, SAMPLE_FIELD, Fields, Item, Json, Row
+from lcbatch.records import RAW_FIELD, SAMPLE_FIELD, Document, Fields, Item, Json, Row
 from lcbatch.sinks.paths import TABLES, form_of
 from lcbatch.store.facts import Lineage
 from lcbatch.store.placing import Gone
@@ -245,10 +245,15 @@ class Plan:
         content = jsontext.digest_of(used, document)
         rest = [
             item.id,
-            item.document and [item.document.path, item.document.digest],
+            item.document and [item.document.path, item.document.digest, *_read_as(item.document)],
             item.failure and item.failure.message,
         ]
         return Keyed(item, content, jsontext.digest_of([item.fields, rest]))
+
+
+def _read_as(document: Document) -> list[str]:
+    """What decides beside its bytes whether a document can be read. It makes no other row: an answer stays its answer."""
+    return [] if document.encoding == "utf-8" else [document.encoding]
 
 
 def _wants_text(uses: frozenset[str] | None) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 from lcbatch.errors import Failure, Kind
 from lcbatch.jsontext import DIGEST_BYTES
 from lcbatch.records import Document, Item
-from lcbatch.sources.encodings import decode_text
+from lcbatch.sources.encodings import NotText, decode_text
 from lcbatch.sources.folders import Found
 
 BATCH_FILES: Final = 64
@@ -76,7 +76,10 @@ def text_item(raw: bytes, name: str, taking: Taking) -> Item:
         return _failed(found, f"larger than {taking.max_bytes} bytes", "raise --max-row-bytes")
     if raw.startswith(_BINARY_BEGINNINGS):
         return _failed(found, "a PDF or DOCX cannot be read from a pipe", "save it to a file and name that")
-    text = decode_text(raw, taking.encoding)
+    try:
+        text = decode_text(raw, taking.encoding)
+    except NotText as problem:
+        return _failed(found, problem.problem, problem.remedy)
     if not text or text.isspace():
         return _failed(found, "there is no text in it", "is what writes into the pipe failing?", Kind.NO_TEXT)
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).hexdigest()

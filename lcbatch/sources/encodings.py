@@ -108,25 +108,69 @@ def _may_become_mark(head: bytes) -> bool:
 
 
 _EVERY_OTHER_NUL: Final = 0.3
+_LOOK_CHARS: Final = 64 * 1024
+_MOST_CONTROLS: Final = 0.05
+"""Share of control characters above which a file is taken for pictures, archives and the like."""
+
+_CONTROLS: Final = str.maketrans(
+    "", "", "".join(chr(code) for code in range(32) if chr(code) not in "\t\n\r\f\v\b\x1b")
+)
+"""Takes them out of a text. Logs of terminals are text: what they colour and overstrike with counts for nothing."""
+
+
+class NotText(ValueError):
+    """A document that is no text, or not in its encoding: `problem` says what is wrong and where, `remedy` how to mend it."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+        self.problem = problem
+        self.remedy = remedy
 
 
 def decode_text(raw: bytes, encoding: str) -> str:
-    """A whole document as text; never fails.
+    """A whole document as text, line ends as newlines.
 
     A byte order mark decides, then `encoding`; where that is UTF-8, UTF-16 without a mark is recognised by its NULs.
-    Bad bytes and NULs become U+FFFD; line ends become newlines.
+    Raises NotText for bytes that are no text in it, and for what is evidently binary: a model would be paid to read
+    characters that nobody wrote.
     """
-    found = mark_of(raw)
-    if found:
-        text = raw[len(found[0]) :].decode(found[1], "replace")
-    else:
-        told = encoding not in _UTF8
-        text = raw.decode(encoding if told else _unmarked_utf16(raw) or encoding, "replace")
+    mark, name = found if (found := mark_of(raw)) else (b"", encoding)
+    if not mark and encoding in _UTF8:
+        name = unmarked_utf16(raw) or encoding
+    try:
+        text = raw[len(mark) :].decode(name)
+    except UnicodeError as problem:
+        if not mark and encoding in _UTF8:
+            check_text(raw[:_LOOK_CHARS].decode("latin-1"))
+        raise _not_in(name, raw, problem, len(mark)) from problem
+    check_text(text)
     # Not by a pattern: it would keep every line as a string of its own, which takes more than the text.
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _unmarked_utf16(raw: bytes) -> str | None:
+def check_text(text: str) -> None:
+    """Raise NotText for what nobody has written as text: with NULs in it, or begun with many control characters."""
+    nul = text.find("\0")
+    head = text[:_LOOK_CHARS]
+    if nul >= 0:
+        why = f"there is a NUL at position {nul + 1}"
+    elif len(head) - len(head.translate(_CONTROLS)) > len(head) * _MOST_CONTROLS:
+        why = "it is full of control characters"
+    else:
+        return
+    raise NotText(f"does not look like text ({why})", "unpack or convert it first")
+
+
+def _not_in(name: str, raw: bytes, problem: UnicodeError, skipped: int) -> NotText:
+    what = str(problem)
+    if isinstance(problem, UnicodeDecodeError):
+        at = skipped + problem.start
+        what = f"byte 0x{raw[at : at + 1].hex()} at position {at + 1} is no {name.removesuffix('-sig').upper()}"
+    return NotText(what, "--encoding latin-1 (or what it is in)")
+
+
+def unmarked_utf16(raw: bytes) -> str | None:
+    """Which UTF-16 it seems to be, by NULs in every other byte of its beginning."""
     head = raw[:2000]
     if head.count(0) < len(head) * _EVERY_OTHER_NUL:
         return None

@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 from typing import Final
 
-from lcbatch.sources.encodings import mark_of
+from lcbatch.sources.encodings import NotText, check_text, mark_of, unmarked_utf16
 from lcbatch.sources.extract import Extraction, Unreadable
 
 _CHARSET: Final = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([\w-]{2,40})""", re.IGNORECASE)
@@ -17,9 +17,16 @@ _LITTLE_CHARS: Final = 200
 
 
 def extract(asked: Extraction) -> str:
-    """The page's main text; where none stands out, all visible text. Raises Unreadable without trafilatura."""
+    """The page's main text; where none stands out, all visible text.
+
+    Raises Unreadable without trafilatura, and for what is evidently binary.
+    """
     with open(asked.path, "rb") as file:  # noqa: PTH123 - the name may hold undecodable bytes
         page = _decoded(file.read(asked.max_bytes), asked.encoding)
+    try:
+        check_text(page)
+    except NotText as problem:
+        raise Unreadable(str(problem)) from problem
     try:
         trafilatura = importlib.import_module("trafilatura")
     except ImportError as missing:
@@ -38,6 +45,8 @@ def _decoded(raw: bytes, encoding: str) -> str:
         return raw[len(marked[0]) :].decode(marked[1], "replace")
     if encoding not in {"utf-8", "utf-8-sig"}:
         return raw.decode(encoding, "replace")
+    if wide := unmarked_utf16(raw):
+        return raw.decode(wide, "replace")
     declared = _CHARSET.search(raw[:_LOOK_BYTES])
     for name in ("utf-8", declared[1].decode() if declared else "cp1252"):
         try:

@@ -10,17 +10,13 @@ from typing import Final, Self
 
 from lcbatch.errors import OUT_OF_RESOURCES, CallFailed, Failure, Kind
 from lcbatch.records import Document
-from lcbatch.sources.encodings import decode_text
+from lcbatch.sources.encodings import NotText, decode_text
 from lcbatch.sources.rows import printable
 from lcbatch.sources.workers import Order, Workers
 
 _BY_SUFFIX: Final = {".pdf": "pdf", ".docx": "docx", ".html": "html", ".htm": "html"}
 _BY_BEGINNING: Final = ((b"%PDF-", "pdf"), (b"PK\x03\x04", "docx"), (b"<!doctype html", "html"), (b"<html", "html"))
 _TEXT_SUFFIXES: Final = frozenset({".txt", ".text", ".md", ".markdown", ".rst"})
-
-_LOOK_CHARS: Final = 2000
-_MOST_BAD: Final = 0.05
-"""Share of bad characters above which a file without a text suffix is taken for pictures, archives and the like."""
 
 MAX_ROW_BYTES: Final = 64 * 1024 * 1024
 MEMORY_BYTES: Final = 240 * 1024 * 1024
@@ -33,10 +29,10 @@ class DocumentText:
     Text is read in this process, HTML, PDF, DOCX and `--loader` in at most two workers, started when first needed and
     replaced when one dies or takes longer than `timeout_s` on one document.
 
-    Calling it raises CallFailed for a document without text (no_text), one that is broken, encrypted, larger than
-    `max_row_bytes` or changed since it was listed, or that takes a worker more than `memory_bytes` (bad_row), and
-    ConfigError for a loader that cannot be imported. A cancelled call ends the worker that was busy with it. May be called
-    concurrently; callers wait their turn.
+    Calling it raises CallFailed for a document without text (no_text), one that is broken, no text, not in its encoding,
+    encrypted, larger than `max_row_bytes` or changed since it was listed, or that takes a worker more than `memory_bytes`
+    (bad_row), and ConfigError for a loader that cannot be imported. A cancelled call ends the worker that was busy with it.
+    May be called concurrently; callers wait their turn.
     """
 
     def __init__(
@@ -72,11 +68,7 @@ class DocumentText:
         kind = next((kind for begins, kind in _BY_BEGINNING if head.startswith(begins.lower())), None)
         if kind is not None:
             return await self._extract(document, kind)
-        text = _text_of(raw, document)
-        beginning = text[:_LOOK_CHARS]
-        if beginning.count("\ufffd") > len(beginning) * _MOST_BAD:
-            raise unreadable(document, "does not look like text; unpack or convert it first")
-        return text
+        return _text_of(raw, document)
 
     async def _bytes(self, document: Document) -> bytes:
         if document.path == "-":
@@ -116,7 +108,10 @@ def _beginning(path: str, size: int) -> bytes:
 
 
 def _text_of(raw: bytes, document: Document) -> str:
-    text = decode_text(raw, document.encoding)
+    try:
+        text = decode_text(raw, document.encoding)
+    except NotText as problem:
+        raise unreadable(document, str(problem)) from problem
     if not text or text.isspace():
         raise unreadable(document, "there is no text in it", Kind.NO_TEXT)
     return text

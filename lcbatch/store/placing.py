@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lcbatch import jsontext
-from lcbatch.errors import TRANSIENT
+from lcbatch.errors import TRANSIENT, Kind
 from lcbatch.ports import Keyed, Placed, State, sample_name
 from lcbatch.store import answers, sharing, standing
 from lcbatch.store.reading import generation
@@ -273,7 +273,7 @@ class Placing:
         shared = self._shared(connection, found) if self._dedupe and keyed.item.failure is None else None
         if shared is not None:
             return Placed(shared, None)
-        if found.done == 0 and found.kind not in TRANSIENT:
+        if found.done == 0 and found.kind not in TRANSIENT and not _is_read_otherwise(keyed, found):
             return Placed(State.FAILED_BEFORE, None)
         if found.done == 0:
             standing.reopen(connection, found.row_id)
@@ -315,6 +315,13 @@ class Placing:
         self.next_seq = sharing.give(connection, source, found.row_id, self.next_seq)
         return State.ANSWERED if source.done else State.FAILED_BEFORE
 
+
+def _is_read_otherwise(keyed: Keyed, found: _Found) -> bool:
+    """Whether a document that could not be read, which cost nothing, comes by another name or in another encoding now."""
+    return keyed.item.document is not None and found.kind in _UNREAD and found.whole != keyed.whole
+
+
+_UNREAD = frozenset({Kind.BAD_ROW, Kind.NO_TEXT})
 
 _NEW_ROW = """
 INSERT INTO rows (row_id, content, equal_before, whole, id, place, document, failure, fields, twin, sample, sum)

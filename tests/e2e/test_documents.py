@@ -298,3 +298,21 @@ def test_the_embedded_model_takes_a_book_whole(shop: Shop) -> None:
 
     assert ended.returncode == 0, ended.stderr
     assert (refused.returncode, "takes documents whole" in refused.stderr) == (2, True)
+
+
+def test_a_document_in_another_encoding_is_not_sent_until_it_is_named(
+    provider: SimulatorProcess, tmp_path: Path
+) -> None:
+    shop = Shop(provider, tmp_path)
+    (tmp_path / "plain.txt").write_text("A plain sentence.")
+    (tmp_path / "latin.txt").write_bytes("Ein Café.".encode("latin-1"))
+    (tmp_path / "noise.md").write_bytes(bytes(range(1, 32)) * 20)
+    words = ["plain.txt", "latin.txt", "noise.md", "-o", "out.jsonl"]
+    (asked,) = calls_of(shop, *words, code=3)
+    assert "A plain sentence." in asked
+    (asked,) = calls_of(shop, *words, "--encoding", "latin-1", code=3)
+    assert "Ein Café." in asked
+    assert calls_of(shop, *words, "--encoding", "latin-1", code=3) == []
+    assert sorted(row["id"] for row in shop.output()) == ["latin.txt", "plain.txt"]
+    (failed,) = shop.output("out.jsonl.errors.jsonl")
+    assert "noise.md: does not look like text" in failed["_lcbatch_error"]["message"]

@@ -82,6 +82,8 @@ def test_a_pipe_is_one_document_where_documents_are_asked_for() -> None:
         (b"x" * 2000, Kind.BAD_ROW, "larger than 1000 bytes"),
         (b"%PDF-1.7 ...", Kind.BAD_ROW, "cannot be read from a pipe"),
         (b" \n", Kind.NO_TEXT, "no text in it"),
+        (b"caf\xe9", Kind.BAD_ROW, "byte 0xe9 at position 4 is no UTF-8; --encoding latin-1"),
+        (b"a\0b", Kind.BAD_ROW, "does not look like text"),
     ],
 )
 def test_a_pipe_that_is_no_document_fails_as_a_row(data: bytes, kind: Kind, message: str) -> None:

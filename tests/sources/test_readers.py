@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import random
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -92,13 +93,50 @@ def docx(path: Path, *paragraphs: str) -> Path:
         ("a plain sentence".encode("utf-16-be"), "utf-8", "a plain sentence"),
         ("größer".encode("utf-32"), "utf-8", "größer"),
         ("größer".encode("cp1252"), "cp1252", "größer"),
-        ("größer".encode("cp1252"), "utf-8", "gr\ufffd\ufffder"),
-        (b"NUL \x00 here", "utf-8", "NUL \ufffd here"),
+        (bytes(range(0xA0, 0x100)), "latin-1", "".join(map(chr, range(0xA0, 0x100)))),
+        (b"\x1b[31mred\x1b[0m and o\x08over\f", "utf-8", "\x1b[31mred\x1b[0m and o\x08over\f"),
+        ("already lost: \ufffd\ufffd".encode(), "utf-8", "already lost: \ufffd\ufffd"),
         (b"", "utf-8", ""),
     ],
 )
-def test_text_is_decoded_whatever_its_bytes(raw: bytes, encoding: str, text: str) -> None:
+def test_text_is_decoded_by_its_mark_or_as_told(raw: bytes, encoding: str, text: str) -> None:
     assert decode_text(raw, encoding) == text
+
+
+NOISE = random.Random(4).randbytes(4000)  # noqa: S311 - no secret
+
+NO_TEXT = {
+    "latin-1": (b"caf\xe9 ok", "utf-8", "byte 0xe9 at position 4 is no UTF-8; --encoding latin-1 (or what it is in)"),
+    "cp1252": (b"caf\x81", "cp1252", "byte 0x81 at position 4 is no CP1252; --encoding latin-1"),
+    "cut off": ("größ".encode()[:-1], "utf-8", "byte 0xc3 at position 5 is no UTF-8"),
+    "behind a mark": (b"\xef\xbb\xbfcaf\xe9", "utf-8", "byte 0xe9 at position 7 is no UTF-8"),
+    "marked and cut off": ("ab".encode("utf-16")[:-1], "utf-8", "at position 5 is no UTF-16-LE"),
+    "a NUL": (b"NUL \x00 here", "utf-8", "does not look like text (there is a NUL at position 5); unpack or convert"),
+    "noise": (NOISE[:400], "utf-8", "does not look like text"),
+    "noise as told": (NOISE[:400], "latin-1", "does not look like text"),
+    "controls": (bytes(range(1, 32)) * 4, "utf-8", "does not look like text (it is full of control characters)"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_TEXT)
+@pytest.mark.parametrize("suffix", [".txt", ".md", ".log"])
+def test_a_document_that_is_no_text_or_in_another_encoding_fails_by_name(
+    kind: str, suffix: str, tmp_path: Path
+) -> None:
+    raw, encoding, message = NO_TEXT[kind]
+    (tmp_path / f"a{suffix}").write_bytes(raw)
+    found, said = failure_of(tmp_path / f"a{suffix}", encoding=encoding)
+    assert found is Kind.BAD_ROW
+    assert message in said
+
+
+def test_html_that_is_evidently_binary_fails_by_name(tmp_path: Path) -> None:
+    noise = NOISE.replace(b"\0", b"")
+    for name, raw in {"noise.html": noise, "nul.html": b"<html><p>" + b"a NUL \0" * 100}.items():
+        (tmp_path / name).write_bytes(raw)
+        found, said = failure_of(tmp_path / name)
+        assert found is Kind.BAD_ROW
+        assert "does not look like text" in said
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.rst", "a.markdown", "unknown.log", "no-suffix"])
