@@ -32,6 +32,8 @@ _MOST_LOOKED_AT = 64
 
 _LEVELS_LOOKED_AT = 3
 
+_SHOWN_DIGITS = 20
+
 DIGEST_BYTES = 16
 
 MOST_DEPTH = 200
@@ -63,29 +65,57 @@ def write(value: Json, out: BinaryIO) -> None:
     out.writelines(_pieces(value, _AS_IT_IS))
 
 
-def loads(text: bytes | str) -> Json:
-    """Parse one JSON value, integers of any length. Raises ValueError, also for more than 200 levels of nesting."""
+class NoSuchNumber(ValueError):
+    """A number that cannot be kept: NaN, an infinity, or one beyond what a float or 4300 digits hold."""
+
+
+def loads(text: bytes | str, *, finite: bool = False) -> Json:
+    """Parse one JSON value, integers of any length. Raises ValueError, also for more than 200 levels of nesting.
+
+    With `finite` it raises NoSuchNumber for NaN and infinities, which `dumps` would write as null.
+    """
     if isinstance(text, str) and len(text) > _STEP and text.isascii():
         # As it is: its bytes would be one copy more at the worst moment.
-        value, levels = _parsed(text), text.count("[") + text.count("{")
+        value, levels = _parsed(text, finite), text.count("[") + text.count("{")
     else:
         raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        value, levels = _parsed(raw), raw.count(b"[") + raw.count(b"{")
+        value, levels = _parsed(raw, finite), raw.count(b"[") + raw.count(b"{")
     if levels > MOST_DEPTH and _is_too_deep(value):
         raise ValueError("nested too deep")
     return value
 
 
-def _parsed(raw: bytes | str) -> Json:
+def _parsed(raw: bytes | str, finite: bool) -> Json:  # noqa: FBT001 - no second call with a keyword on each row's way
     if not _may_hold_long_integer(raw):
         try:
             return orjson.loads(raw)
         except orjson.JSONDecodeError:
             pass  # the standard library reads NaN and lone surrogates, and names the column of real errors
     try:
-        return json.loads(raw)
+        if finite:
+            return json.loads(raw, parse_int=_integer, parse_float=_finite_float, parse_constant=_no_constant)
+        return json.loads(raw, parse_int=_integer)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python's own words would have the user change a setting of the interpreter
+        raise NoSuchNumber(f"a number of {len(digits)} digits is too large") from None
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        shown = digits if len(digits) <= _SHOWN_DIGITS else f"{digits[:_SHOWN_DIGITS]}..."
+        raise NoSuchNumber(f"{shown} is too large a number")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise NoSuchNumber(f"{name} is no JSON")
 
 
 def _may_hold_long_integer(raw: bytes | str) -> bool:

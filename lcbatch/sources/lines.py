@@ -76,7 +76,7 @@ class JsonLines:
         for number, line in enumerate(lines, self._number + 1):
             if len(line) <= limit:
                 try:
-                    row = loads(line)
+                    row = loads(line, finite=True)
                 except ValueError:
                     row = None
                 if type(row) is dict and (len(line) < SHALLOW_BYTES or line.count(b"{") + line.count(b"[") < MAX_DEPTH):

@@ -47,7 +47,7 @@ def label_of(value: Json) -> str | None:
 def parsed_item(text: bytes | str, place: str) -> Item:
     """The item for the text of one JSON value. What is no object becomes a failed item; raises nothing."""
     try:
-        value = jsontext.loads(text)
+        value = jsontext.loads(text, finite=True)
     except ValueError as problem:
         return bad_row(place, *_why_unparsed(text, problem), text)
     if len(text) >= SHALLOW_BYTES and nests_too_deep(value):
@@ -129,6 +129,8 @@ def _from_errors_file(row: dict[str, Json], place: str) -> Item:
 
 
 def _why_unparsed(text: bytes | str, problem: ValueError) -> tuple[str, str]:
+    if isinstance(problem, jsontext.NoSuchNumber):
+        return str(problem), "write null, or the number as a text"
     if isinstance(problem, UnicodeDecodeError) and isinstance(text, bytes):
         return _why_undecodable(text, problem)
     if isinstance(text, bytes):

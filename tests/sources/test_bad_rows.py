@@ -33,6 +33,13 @@ BAD_LINES = {
     "truth": (b"true", "this is true or false"),
     "large": (b'{"a": "' + b"x" * 2000 + b'"}', "larger than 2000 bytes; raise --max-row-bytes"),
     "deep": (b'{"a":' * 250 + b"1" + b"}" * 250, "nested"),
+    "NaN": (b'{"a": NaN}', "NaN is no JSON; write null"),
+    "infinity": (b'{"a": [-Infinity]}', "-Infinity is no JSON"),
+    "too large": (b'{"a": 1, "b": {"c": 1e999}}', "1e999 is too large a number"),
+    "too large and long": (
+        b'{"id": 12345678901234567890123, "c": -' + b"1" * 400 + b".5}",
+        "... is too large a number",
+    ),
     "endless": (b"[" * 1900, "broken JSON"),
 }
 
@@ -60,6 +67,15 @@ def test_a_bad_element_of_an_array_fails_and_the_others_go_on(kind: str, tmp_pat
     assert message in said
     assert failed.place == f"{path}[1]"
     assert fields_of([items[0], items[2]]) == [{"a": 1}, {"a": 3}]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_a_number_of_thousands_of_digits_fails_in_our_words(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(b'{"a": 1}\n{"a": ' + b"7" * 5000 + b"}\n")
+    said, failed = only_failure(read_items(path))
+    assert said == f"{path}:2: a number of 5000 digits is too large; write null, or the number as a text"
+    assert failed.place == f"{path}:2"
 
 
 def test_an_array_that_is_cut_off_says_so(tmp_path: Path) -> None:

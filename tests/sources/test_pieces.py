@@ -33,7 +33,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
 
 FIELD = st.text(max_size=8).filter(lambda name: not name.startswith("_lcbatch"))
 VALUE = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELD, inner, max_size=3),
     max_leaves=6,
 )
