@@ -106,7 +106,7 @@ async def _to_its_end(run: Run, retry: Retry | None) -> LcbatchError | None:
             await bring_up_to_date(run, projectors)
     except LcbatchError as error:
         return run.shutdown.reason or error
-    return run.shutdown.reason or await failed_rows(run)
+    return run.shutdown.reason or run.damaged or await failed_rows(run)
 
 
 async def _plan(run: Run, retry: Retry | None) -> AsyncGenerator[Row]:
@@ -137,12 +137,15 @@ async def _plan(run: Run, retry: Retry | None) -> AsyncGenerator[Row]:
 
 
 async def _completing(run: Run, plan: Plan) -> AsyncGenerator[Row]:
-    """The plan's rows; notes whether they were all of them. What is wrong with the input stops the run in order."""
+    """The plan's rows; notes whether they were all of them. What is wrong with the input stops the run in order.
+
+    What could not be read of it does not: the rows that could are done first.
+    """
     try:
         async with aclosing(plan.rows()) as rows:
             async for row in rows:
                 yield row
-        run.complete = plan.exhausted
+        run.complete, run.damaged = plan.exhausted, plan.damaged
     except LcbatchError as error:
         run.shutdown.request(error)
 

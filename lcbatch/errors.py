@@ -8,6 +8,7 @@ LcbatchError                      1  a bug, or a base to catch
  +- TimeIsUp                     10  --max-time
  +- RefusedError                 65  the chain changed, too many rows gone, the store is damaged
  +- InputMissing                 66  no such input, a folder without documents
+ |   +- InputDamaged             66  what could not be read behind the rows that could
  +- ProviderUnreachable          69  nobody answers
  +- SystemLimit                  71  open files, memory
  +- CannotCreateOutput           73  the output cannot be created
@@ -140,6 +141,13 @@ class InputMissing(LcbatchError):
     """There is no such input, or nothing to read in it."""
 
     exit_code = 66
+
+
+class InputDamaged(InputMissing):
+    """Inputs that could not be read, or not to their ends; raised behind the last row of all that could be.
+
+    What stands in them is unknown, so no row counts as gone from them.
+    """
 
 
 class ProviderUnreachable(LcbatchError):

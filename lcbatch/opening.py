@@ -15,6 +15,7 @@ from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.stored import StoredLayouts
 from lcbatch.calls.waiting import Waiting
 from lcbatch.choosing import pieces_of, prepare_chain, unused_of, wire_models
+from lcbatch.errors import InputDamaged
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import Deadlines, RowTimeout
 from lcbatch.execute.local import LocalExecutor
@@ -95,6 +96,7 @@ class Run:
     limits: Mapping[str, RateLimits] = field(default_factory=dict)
     govern: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     complete: bool = False
+    damaged: InputDamaged | None = None
     begun: bool = False
 
     @property

@@ -14,7 +14,7 @@ from itertools import islice
 
 from lcbatch import jsontext
 from lcbatch.chains.structured import StructuredChain
-from lcbatch.errors import ConfigError, Failure, Kind, LcbatchError, RefusedError, UsageError
+from lcbatch.errors import ConfigError, Failure, InputDamaged, Kind, LcbatchError, RefusedError, UsageError
 from lcbatch.events import InputRead, InputSize, Notice, RowsPlanned
 from lcbatch.job import EMBED, Job, suggestion
 from lcbatch.ports import Chain, Emit, Keyed, Placed, Source, State
@@ -37,7 +37,8 @@ _REMOVED_SHARE = 0.10
 class Plan:
     """One run's plan over one store.
 
-    `to_the_end` says, afterwards, that all of the input was seen, `exhausted` that all rows to run were handed out. `lenient` is
+    `to_the_end` says, afterwards, that all of the input was seen, `exhausted` that all rows to run were handed out, and `damaged`
+    what of the input could not be read: what stands there is unknown, so nothing counts as gone. `lenient` is
     for pipes, whose store is only a memory of what an earlier run of the same command did not deliver: nothing is refused.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     rows_read: int = 0
     to_the_end: bool = False
     exhausted: bool = False
+    damaged: InputDamaged | None = None
     _called: int = 0
 
     @property
@@ -98,7 +100,7 @@ class Plan:
                         return
                     self._called += 1
                     yield row
-        self.exhausted = True
+        self.exhausted = self.damaged is None
 
     async def place_everything(self) -> None:
         """Place the whole input in the transaction that is held. Raises RefusedError, ConfigError, UsageError."""
@@ -119,7 +121,8 @@ class Plan:
         async with aclosing(self._place()) as placing:
             async for placed in placing:
                 yield [one.row for one in placed if one.row is not None]
-        await self._finish_reading()
+        if self.damaged is None:
+            await self._finish_reading()
 
     async def _place(self) -> AsyncGenerator[list[Placed]]:
         async with aclosing(self._checked_batches()) as batches:
@@ -132,14 +135,14 @@ class Plan:
                 self.rows_read += len(batch)
 
     async def _finish_reading(self) -> None:
-        """The input has been read to its end: what is gone from it is judged, and leaves the output."""
+        """The input has been read as far as it can be: what is gone from it is judged, and leaves the output."""
         gone = await self._judged_gone(await self.store.gone())
         await self.store.end_placing(gone)
         self.to_the_end = True
         if not self.rows_read:
             self.emit(Notice("there are no rows in the input"))
         self.emit(RowsPlanned(gone=sum(not row.stays and not row.edited and row.sample < self.samples for row in gone)))
-        self.emit(InputRead(self.rows_placed, to_the_end=True, passed_over=self.source.passed_over))
+        self.emit(InputRead(self.rows_placed, to_the_end=self.damaged is None, passed_over=self.source.passed_over))
         self.emit(InputSize(self.rows_placed))
 
     async def _judged_gone(self, gone: Sequence[Gone]) -> list[Gone]:
@@ -152,9 +155,10 @@ class Plan:
             return [replace(row, successor=None) for row in gone]
         run = self.job.run
         surplus = {row.row_id for row in gone if row.sample >= self.samples}
+        partly_seen = run.limit is not None or self.damaged is not None
         removed = [row for row in gone if not row.edited and not row.stale and row.row_id not in surplus]
         keep = run.on_removed == "keep"
-        if removed and run.on_removed == "refuse" and run.limit is None:
+        if removed and run.on_removed == "refuse" and not partly_seen:
             stood = await self.store.stood_count() - len(surplus)
             if not self.rows_read or len(removed) > _REMOVED_SHARE * stood:
                 if self.source.rereadable:
@@ -162,11 +166,12 @@ class Plan:
                 # A pipe is judged when it has been answered, and paid for.
                 keep = True
                 self.emit(Notice(_not_piped(len(removed))))
-        limited = run.limit is not None
-        if surplus and not limited:
+        if surplus and not partly_seen:
             self.emit(Notice(_fewer_samples(len(surplus), self.samples, 1 + max(row.sample for row in gone))))
         return [
-            replace(row, stays=not row.edited and (limited or (keep and not row.stale and row.row_id not in surplus)))
+            replace(
+                row, stays=not row.edited and (partly_seen or (keep and not row.stale and row.row_id not in surplus))
+            )
             for row in gone
         ]
 
@@ -174,7 +179,7 @@ class Plan:
         """The source's batches, held back until one row has all that the chain needs."""
         held: list[Item] = []
         fits = False
-        async with aclosing(self.source.batches()) as batches:
+        async with aclosing(self._readable_batches()) as batches:
             async for batch in batches:
                 held += batch
                 fits = fits or any(self._judged(item).failure is None for item in batch)
@@ -186,6 +191,15 @@ class Plan:
         if held:
             self._check_head(held, fits=fits)
             yield [self._judged(item) for item in held]
+
+    async def _readable_batches(self) -> AsyncGenerator[list[Item]]:
+        """The source's batches; what could not be read behind them is noted."""
+        async with aclosing(self.source.batches()) as batches:
+            try:
+                async for batch in batches:
+                    yield batch
+            except InputDamaged as damaged:
+                self.damaged = damaged
 
     def _judged(self, item: Item) -> Item:
         """The item, failed when it lacks what the chain needs."""

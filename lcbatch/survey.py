@@ -148,6 +148,8 @@ async def _looked_at(job: Job, world: World, place: Place, source: Source, chain
             lenient=place.is_temporary,
         )
         refusal = await _planned(plan, seen, stats)
+        if plan.damaged is not None:
+            raise plan.damaged
         stood, here = await store.documents() if isinstance(store, RunStore) else (frozenset[str](), frozenset[str]())
     figures = replace(stats.snapshot(0.0).rows, total=plan.rows_placed)
     if stood or here:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, TypeAlias
 
-from lcbatch.errors import OUT_OF_RESOURCES, InputMissing, ran_out
+from lcbatch.errors import OUT_OF_RESOURCES, InputDamaged, InputMissing, UsageError, ran_out
 from lcbatch.records import Item
 from lcbatch.sources.documents import Taking, text_item
 from lcbatch.sources.encodings import Transcoder
@@ -27,7 +27,9 @@ Part: TypeAlias = Callable[[], Batches]
 class Inputs:
     """Several inputs as one source, in the order given. Nothing is open unless it is iterated.
 
-    Folders are looked into before anything is read: one without a document raises InputMissing before the first item.
+    Folders are looked into before anything is read: one without a document raises InputMissing before the first item. An
+    input that is damaged does not keep the others from being read: behind the last row of all InputDamaged says what is
+    wrong with it, or, where there was no row at all, its own error.
     """
 
     def __init__(self, parts: Sequence[Part], walks: Sequence[Walk], *, rereadable: bool) -> None:
@@ -39,11 +41,25 @@ class Inputs:
     async def batches(self) -> AsyncGenerator[list[Item]]:
         """Batches of at most 256 items. Cancelling, or closing the iterator, closes what is open."""
         await asyncio.to_thread(_check_folders, self._walks)
+        unread: list[InputMissing | UsageError] = []
+        any_row = False
         for part in self._parts:
-            async with aclosing(part()) as batches:
-                async for batch in batches:
-                    yield batch
+            try:
+                async with aclosing(part()) as batches:
+                    async for batch in batches:
+                        any_row = True
+                        yield batch
+            except (InputMissing, UsageError) as problem:
+                unread.append(problem)
             self.passed_over = sum(walk.passed_over.total() for walk in self._walks)
+        if unread:
+            raise _damaged(unread) if any_row else unread[0]
+
+
+def _damaged(unread: Sequence[InputMissing | UsageError]) -> InputDamaged:
+    first, *others = unread
+    also = "".join(f"\n  and {other.message}" for other in others)
+    return InputDamaged(first.message + also, hint=first.hint)
 
 
 def _check_folders(walks: Sequence[Walk]) -> None:
@@ -70,6 +86,8 @@ async def row_batches(chunks: Chunks, name: str, format_name: str | None, readin
             if items:
                 yield items
                 items = []
+            if unpacker.damaged:
+                break
     for unpacked in unpacker.finish():
         items += parser.feed(transcoder.feed(unpacked))
     items += parser.feed(transcoder.finish())
@@ -89,11 +107,11 @@ async def text_batches(chunks: Chunks, name: str, taking: Taking) -> Batches:
                 if size <= taking.max_bytes:
                     whole += unpacked
                 size += len(unpacked)
-            if size > taking.max_bytes:
+            if size > taking.max_bytes or unpacker.damaged:
                 break
-        else:
-            for unpacked in unpacker.finish():
-                whole += unpacked
+    if size <= taking.max_bytes:
+        for unpacked in unpacker.finish():
+            whole += unpacked
     yield [text_item(bytes(whole), name, taking)]
 
 

@@ -173,11 +173,26 @@ class _Gzip:
                 if not chunk:
                     return
                 self._member = zlib.decompressobj(wbits=31)
-            yield self._member.decompress(chunk, UNPACKED_BYTES)
+            before = self._member.copy()
+            try:
+                unpacked = self._member.decompress(chunk, UNPACKED_BYTES)
+            except zlib.error:
+                yield _up_to_damage(before, chunk)
+                raise
+            yield unpacked
             chunk = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
 
     def whole(self) -> bool:
         return self._member.eof
+
+
+def _up_to_damage(member: zlib._Decompress, chunk: bytes) -> bytes:
+    """What zlib throws away with the call that finds the damage: it would have been less than `UNPACKED_BYTES`."""
+    unpacked = bytearray()
+    with suppress(zlib.error):
+        for at in range(len(chunk)):
+            unpacked += member.decompress(chunk[at : at + 1])
+    return bytes(unpacked)
 
 
 class _Zstandard:
@@ -217,14 +232,20 @@ _PACKED: Final = ((b"\x1f\x8b", _Gzip), (b"\x28\xb5\x2f\xfd", _Zstandard))
 class Unpacker:
     """Unpacks gzip and zstd, recognised by their first bytes; anything else passes through.
 
-    Raises InputMissing for a damaged or cut stream: what stood behind the damage is unknown, so the input counts as not
-    read to its end. Raises ConfigError where zstd is met without its extra.
+    What can be unpacked before a damage comes out, and `damaged` says from then on that nothing more will. `finish` raises
+    InputMissing for a damaged or cut stream: what stood behind the damage is unknown, so the input counts as not read to
+    its end. Raises ConfigError where zstd is met without its extra.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._head = b""
         self._unpacks: _Unpacks | None = None
+        self._damage: zlib.error | None = None
+
+    @property
+    def damaged(self) -> bool:
+        return self._damage is not None
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         if self._unpacks is None:
@@ -236,16 +257,18 @@ class Unpacker:
         try:
             yield from self._unpacks.feed(chunk)
         except zlib.error as problem:
-            raise self._damaged(str(problem)) from problem
+            self._damage = problem
 
     def finish(self) -> Iterator[bytes]:
         """What was held back to recognise the packing; checks that the stream is whole."""
+        if self._damage is not None:
+            raise self._unreadable(str(self._damage)) from self._damage
         if self._unpacks is None:
             yield self._head
         elif not self._unpacks.whole():
-            raise self._damaged("it ends in the middle")
+            raise self._unreadable("it ends in the middle")
 
-    def _damaged(self, problem: str) -> InputMissing:
+    def _unreadable(self, problem: str) -> InputMissing:
         return InputMissing(
             f"{self._name} cannot be unpacked to its end: {problem}",
             hint="what was read before the damage is done; copy the file again, and run the same command",
