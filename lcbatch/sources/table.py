@@ -20,6 +20,7 @@ _MOST_RECOVERIES: Final = 16
 
 
 _LONG_CHARS: Final = 1024 * 1024
+_LONE_CR: Final = re.compile(r"\r(?![\r\n]|\Z)")
 _TO_CLOSING: Final = re.compile('[^"]*+(?:""[^"]*+)*+"')
 
 
@@ -148,11 +149,13 @@ class Table:
 
     def _read_header(self, record: bytes) -> None:
         if len(record) > self._limit:
+            self._refuse_lone_cr(record[:_LONG_CHARS].decode("latin-1"))
             raise UsageError(f"{self._name}: the header is larger than a row may be", hint="is this a table at all?")
         self._settle_delimiter(record)
         try:
             header = next(csv.reader([record.decode()], delimiter=self._delimiter))
         except (UnicodeDecodeError, csv.Error) as problem:
+            self._refuse_lone_cr(record.decode("latin-1"))
             raise UsageError(
                 f"{self._name}: the header cannot be read ({problem})",
                 hint="name its encoding with --encoding, or its format with --input-format",
@@ -167,6 +170,14 @@ class Table:
             )
         self._header = header
 
+    def _refuse_lone_cr(self, header: str) -> None:
+        """Raise UsageError for a table of old, whose lines all stand in one for us."""
+        if _LONE_CR.search(header):
+            raise UsageError(
+                f"{self._name}: its lines end with CR alone, as old spreadsheets wrote them",
+                hint="make lines of them: tr '\\r' '\\n' < old.csv > new.csv",
+            )
+
     def _item(self, record: bytes, place: str) -> Item | None:
         if not record:
             return None
@@ -178,7 +189,8 @@ class Table:
         except UnicodeDecodeError as problem:
             return undecodable(place, record, problem)
         except csv.Error as problem:
-            return bad_row(place, f"broken CSV ({problem})", "mend or delete it", record)
+            why = "a CR stands in a cell without quotes" if _LONE_CR.search(record.decode()) else str(problem)
+            return bad_row(place, f"broken CSV ({why})", "mend or delete it", record)
         if len(cells) != len(header):
             counts = f"{len(cells)} cells, but the header has {len(header)}"
             return bad_row(place, counts, "mend it, or check --delimiter", record)

@@ -90,6 +90,7 @@ BAD_RECORDS = {
     "short": (b"1\n", "1 cells, but the header has 2; mend it, or check --delimiter"),
     "long": (b"1,2,3\n", "3 cells, but the header has 2"),
     "undecodable": (b"1,caf\xe9\n", "undecodable text (byte 0xe9"),
+    "CR": (b"1,lone\rCR\n", "broken CSV (a CR stands in a cell without quotes); mend or delete it"),
     "large": (b'1,"' + b"x" * 2000 + b'"\n', "larger than 2000 bytes"),
     "quote": (b'1,"open\n', "a quote opened here never closes"),
 }
@@ -141,6 +142,18 @@ def test_a_header_that_names_no_columns_is_a_usage_error(header: bytes, named: s
     path.write_bytes(header + b"1,2,3\n")
     with pytest.raises(UsageError, match=named):
         read_items(path)
+
+
+@pytest.mark.parametrize("max_row_bytes", [1000, 20])
+@pytest.mark.parametrize("cell", [b"caf\xe9", b'"a\rb"'])
+def test_a_table_whose_lines_end_with_cr_alone_is_refused_with_a_remedy(
+    max_row_bytes: int, cell: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"id,text\r1,hello\r2," + cell + b"\r")
+    with pytest.raises(UsageError, match="its lines end with CR alone") as caught:
+        read_items(path, max_row_bytes=max_row_bytes)
+    assert caught.value.hint == "make lines of them: tr '\\r' '\\n' < old.csv > new.csv"
 
 
 def test_a_quote_inside_a_cell_is_a_character(tmp_path: Path) -> None:
