@@ -30,13 +30,13 @@ _ROW_SUFFIXES: Final = {
     ".txt": "lines",
     ".text": "lines",
 }
-_PACKED_SUFFIXES: Final = (".gz", ".zst")
+PACKED_SUFFIXES: Final = (".gz", ".zst")
 
 
 def format_of(name: str) -> str | None:
     """The format that a file's suffixes promise in `lcbatch run`; None: look at it."""
     path = PurePath(name.lower())
-    if path.suffix in _PACKED_SUFFIXES:
+    if path.suffix in PACKED_SUFFIXES:
         path = path.with_suffix("")
     if path.suffix in _ROW_SUFFIXES:
         return _ROW_SUFFIXES[path.suffix]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+from itertools import chain
 from pathlib import PurePath
 from types import TracebackType
 from typing import Final, Self
 
-from lcbatch.errors import OUT_OF_RESOURCES, CallFailed, Failure, Kind
+from lcbatch.errors import OUT_OF_RESOURCES, CallFailed, Failure, InputMissing, Kind
 from lcbatch.records import Document
 from lcbatch.sources.encodings import NotText, decode_text
+from lcbatch.sources.formats import PACKED_SUFFIXES
 from lcbatch.sources.rows import printable
+from lcbatch.sources.streams import Unpacker
 from lcbatch.sources.workers import Order, Workers
 
 _BY_SUFFIX: Final = {".pdf": "pdf", ".docx": "docx", ".html": "html", ".htm": "html"}
@@ -26,13 +30,13 @@ TIMEOUT_S: Final = 60.0
 class DocumentText:
     """Reads documents. An async context manager: entering is free, leaving ends its worker processes at once.
 
-    Text is read in this process, HTML, PDF, DOCX and `--loader` in at most two workers, started when first needed and
-    replaced when one dies or takes longer than `timeout_s` on one document.
+    Text is read in this process, unpacked where its name ends with .gz or .zst; HTML, PDF, DOCX and `--loader` in at most two
+    workers, started when first needed and replaced when one dies or takes longer than `timeout_s` on one document.
 
     Calling it raises CallFailed for a document without text (no_text), one that is broken, no text, not in its encoding,
     encrypted, larger than `max_row_bytes` or changed since it was listed, or that takes a worker more than `memory_bytes`
-    (bad_row), and ConfigError for a loader that cannot be imported. A cancelled call ends the worker that was busy with it.
-    May be called concurrently; callers wait their turn.
+    (bad_row), and ConfigError for a loader that cannot be imported and for zstd without its extra. A cancelled call ends the
+    worker that was busy with it. May be called concurrently; callers wait their turn.
     """
 
     def __init__(
@@ -58,17 +62,24 @@ class DocumentText:
     async def __call__(self, document: Document) -> str:
         if document.loader is not None:
             return await self._extract(document, "loader")
-        suffix = PurePath(document.path).suffix.lower()
-        if suffix in _BY_SUFFIX:
-            return await self._extract(document, _BY_SUFFIX[suffix])
-        raw = await self._bytes(document)
-        if suffix in _TEXT_SUFFIXES:
-            return _text_of(raw, document)
-        head = raw[:64].lstrip().lower()
-        kind = next((kind for begins, kind in _BY_BEGINNING if head.startswith(begins.lower())), None)
-        if kind is not None:
-            return await self._extract(document, kind)
-        return _text_of(raw, document)
+        path = PurePath(document.path)
+        packed = path.suffix.lower() in PACKED_SUFFIXES
+        suffix = (path.with_suffix("") if packed else path).suffix.lower()
+        kind = _BY_SUFFIX.get(suffix)
+        if kind is None:
+            raw = await self._bytes(document)
+            if packed:
+                raw = await asyncio.to_thread(_unpacked, raw, document, self._max_bytes)
+            head = raw[:64].lstrip().lower()
+            kinds = (kind for begins, kind in _BY_BEGINNING if head.startswith(begins.lower()))
+            kind = None if suffix in _TEXT_SUFFIXES else next(kinds, None)
+            if kind is None:
+                return _text_of(raw, document)
+        if packed:
+            raise unreadable(
+                document, f"of packed documents only text is read, and this is {kind.upper()}; unpack it first"
+            )
+        return await self._extract(document, kind)
 
     async def _bytes(self, document: Document) -> bytes:
         if document.path == "-":
@@ -105,6 +116,23 @@ def _beginning(path: str, size: int) -> bytes:
     """Open, read and close in one step of one thread: no more files are open than there are threads."""
     with open(path, "rb") as file:  # noqa: PTH123 - the name may hold undecodable bytes
         return file.read(size)
+
+
+def _unpacked(raw: bytes, document: Document, max_bytes: int) -> bytes:
+    """What is packed in a document, as far as a document may measure. Raises ConfigError for zstd without its extra."""
+    unpacker, unpacked = Unpacker(printable(document.path)), io.BytesIO()
+    try:
+        for piece in chain(unpacker.feed(raw), unpacker.finish()):
+            unpacked.write(piece)
+            if unpacked.tell() > max_bytes:
+                raise unreadable(
+                    document, f"unpacked it is larger than {max_bytes} bytes; raise --max-row-bytes or split it"
+                )
+    except InputMissing as damaged:
+        raise unreadable(
+            document, f"{damaged.message.removeprefix(f'{printable(document.path)} ')}; copy it again"
+        ) from damaged
+    return unpacked.getvalue()
 
 
 def _text_of(raw: bytes, document: Document) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import importlib
 import os
 import random
@@ -144,6 +145,33 @@ def test_text_files_are_read_as_they_are(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes("# Überschrift\r\n\r\nEin *Satz*.".encode())
     assert text_of(path) == "# Überschrift\n\nEin *Satz*."
+
+
+def test_a_packed_text_is_unpacked(tmp_path: Path) -> None:
+    for name in ("a.txt.gz", "a.md.gz", "a.gz", "in-name-only.txt.gz"):
+        raw = "Ein größerer Satz.".encode()
+        (tmp_path / name).write_bytes(raw if "only" in name else gzip.compress(raw))
+        assert text_of(tmp_path / name) == "Ein größerer Satz."
+
+
+PACKED = {
+    "cut.txt.gz": (gzip.compress(b"text" * 100)[:-9], "cannot be unpacked to its end: it ends in the middle; copy it"),
+    "sum.txt.gz": (gzip.compress(b"text")[:-8] + bytes(8), "cannot be unpacked to its end"),
+    "bomb.txt.gz": (gzip.compress(bytes(10**7)), "unpacked it is larger than 100000 bytes; raise --max-row-bytes"),
+    "latin.txt.gz": (gzip.compress(b"caf\xe9"), "byte 0xe9 at position 4 is no UTF-8"),
+    "a.pdf.gz": (gzip.compress(b"%PDF-1.7"), "of packed documents only text is read, and this is PDF; unpack it first"),
+    "page.gz": (gzip.compress(b"<!DOCTYPE html>"), "only text is read, and this is HTML"),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_packed_document_that_cannot_be_read_fails_by_name(name: str, tmp_path: Path) -> None:
+    raw, message = PACKED[name]
+    (tmp_path / name).write_bytes(raw)
+    kind, said = failure_of(tmp_path / name, max_row_bytes=100_000)
+    assert kind is Kind.BAD_ROW
+    assert message in said
+    assert said.count(name) == 1
 
 
 TEXTLESS = {
