@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
-from typing import TextIO
 
 import typer
 from typer.exceptions import TyperException
 
-from lcbatch.errors import LcbatchError, SystemLimit, exit_code_of
+from lcbatch.cli.streams import let_go, take_streams
+from lcbatch.errors import LcbatchError, OutputClosed, SystemLimit, exit_code_of
 
 _INTERRUPTED = 130
-_STDOUT_CLOSED = 141
 
 
 def run_cli(argv: list[str]) -> None:
     """Run the command line and leave the process with its exit code."""
+    take_streams()
     from lcbatch.cli.commands import app  # noqa: PLC0415 - parsing the commands is the greater part of a start
 
     debug = "--debug" in argv or bool(os.environ.get("LCBATCH_DEBUG"))
     code = _run(app, argv, debug=debug)
-    _flush(sys.stdout, 1)
-    _flush(sys.stderr, 2)
+    let_go()
     sys.exit(code)
 
 
 def _run(app: typer.Typer, argv: list[str], *, debug: bool) -> int:
     try:
         result = app(argv, prog_name="lcbatch", standalone_mode=False)
+        sys.stdout.flush()
+    except OutputClosed:
+        return OutputClosed.exit_code
     except LcbatchError as error:
         if debug:
             traceback.print_exc()
@@ -41,8 +42,6 @@ def _run(app: typer.Typer, argv: list[str], *, debug: bool) -> int:
         return error.exit_code if error.exit_code != 1 else 2
     except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED
-    except BrokenPipeError:
-        return _STDOUT_CLOSED
     except MemoryError:
         say_error(SystemLimit("out of memory", hint="lower -j"))
         return SystemLimit.exit_code
@@ -79,15 +78,3 @@ def _say(text: str, hint: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         return
-
-
-def _flush(stream: TextIO | None, descriptor: int) -> None:
-    """Flush what is left. Where the reader or the terminal has gone, Python must not end with a code of its own for that."""
-    try:
-        if stream is not None:
-            stream.flush()
-    except OSError as error:
-        if error.errno in {errno.EPIPE, errno.EIO}:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-    except (ValueError, AttributeError):
-        return  # closed, or never there: nothing is lost that could be said

@@ -51,7 +51,7 @@ def _start(
     context: typer.Context, task: str, inputs: list[str] | None, config: str | None, given: dict[str, Any]
 ) -> int:
     if not inputs:
-        if sys.stdin is None or sys.stdin.isatty():
+        if sys.stdin is not None and sys.stdin.isatty():
             typer.echo(context.get_help(), err=True)
             return 2
         inputs = ["-"]

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +45,10 @@ def start(job: Job, retry: Retry | None = None) -> int:
 def carry_out(job: Job, world: World, work: Callable[[], Coroutine[Any, Any, Report]]) -> int:
     """Do a job's work to its end, and say how it ended; the exit code."""
     try:
-        report = _in_loop(work())
+        with redirect_stdout(
+            sys.__stdout__
+        ):  # what a user's chain prints is no output of ours, and fails as it always did
+            report = _in_loop(work())
     except AlreadyRunning as error:
         say_error(error)
         return 0

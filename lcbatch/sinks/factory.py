@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from lcbatch.errors import CannotCreateOutput, UsageError
+from lcbatch.errors import OutputFailed, UsageError
 from lcbatch.job import EMBED, SUMMARIZE, OutputOptions
 from lcbatch.ports import Order, Sink, View
 from lcbatch.sinks.appendfile import AppendFile
@@ -100,5 +100,5 @@ def _plain(view: View, fd: int, *, samples: bool) -> Sink:
 
 def _stdout(view: View, selection: Selection, *, fd: int | None, is_terminal: bool) -> Sink:
     if fd is None:
-        raise CannotCreateOutput("there is no standard output to write to", hint="name a file with -o")
+        raise OutputFailed("there is no standard output to write to", hint="name a file with -o")
     return StreamSink(view, fd, Lines(row_line(selection), selection.shape(), for_terminal=is_terminal))
