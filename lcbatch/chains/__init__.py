@@ -17,6 +17,7 @@ from lcbatch.errors import ConfigError, InputMissing, UsageError
 from lcbatch.job import EMBED, SUMMARIZE, ChainOptions
 from lcbatch.ports import Call, Chain
 from lcbatch.records import Json
+from lcbatch.smallfiles import TooLarge, read_small
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,12 @@ class Templates:
 def load_templates(options: ChainOptions) -> Templates:
     """Read what -p, --system, --schema and the like give.
 
-    Raises InputMissing for a file that is not there, ConfigError for a prompt of parts that has no place for the part, and both
-    ConfigError and UsageError for a schema.
+    Raises InputMissing for a file that is not there, ConfigError for one that is no UTF-8 and for a prompt of parts that has no
+    place for the part, and both ConfigError and UsageError for a schema.
     """
     return Templates(
-        _template(options.prompt),
-        _template(options.system),
+        _template(options.prompt, "-p"),
+        _template(options.system, "--system"),
         _of_parts(options.map_prompt, "--map-prompt", "the part goes in"),
         _of_parts(options.reduce_prompt, "--reduce-prompt", "the answers to the parts go in"),
         schema_of(options),
@@ -119,20 +120,33 @@ def summarizing(
 
 
 def _of_parts(text: str | None, flag: str, what: str) -> Template | None:
-    template = _template(text)
+    template = _template(text, flag)
     if template is not None and "text" not in template.names:
         raise ConfigError(f"{flag} has no {{text}}", hint=f"{{text}} is where {what}")
     return template
 
 
-def _template(text: str | None) -> Template | None:
-    """A template given as it is, or in a file after `@`. Raises InputMissing for a file that is not there."""
+def _template(text: str | None, flag: str) -> Template | None:
+    """A template given as it is, or in a file after `@`. Raises InputMissing for a file that is not there, ConfigError."""
     if text is None:
         return None
-    if text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text(encoding="utf-8-sig")
-        except OSError as error:
-            what = f"cannot read the template {text[1:]}: {error.strerror}"
-            raise InputMissing(what, hint=f"a file after @ is looked for from {Path.cwd()} on") from error
-    return parse_template(text)
+    return parse_template(_file_text(text[1:], flag) if text.startswith("@") else text)
+
+
+def _file_text(path: str, flag: str) -> str:
+    try:
+        text = read_small(path).decode("utf-8-sig")
+    except OSError as error:
+        what = f"cannot read the template {path}: {error.strerror}"
+        raise InputMissing(what, hint=f"a file after @ is looked for from {Path.cwd()} on") from error
+    except TooLarge as error:
+        raise ConfigError(f"{flag} @{path}: {error}", hint="name the file of a prompt") from error
+    except UnicodeDecodeError as error:
+        raise _no_text(path, flag, f"its byte {error.start + 1} is no UTF-8") from error
+    if "\0" in text:
+        raise _no_text(path, flag, "it has NUL characters, as UTF-16 read as UTF-8 has")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _no_text(path: str, flag: str, why: str) -> ConfigError:
+    return ConfigError(f"{flag} @{path}: {why}", hint="save the template as UTF-8")

@@ -18,6 +18,7 @@ from lcbatch.chains.shorthand import parse_shorthand
 from lcbatch.chains.strictform import strict_form
 from lcbatch.errors import CallFailed, ConfigError, InputMissing
 from lcbatch.records import Json
+from lcbatch.smallfiles import TooLarge, read_small
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker
@@ -96,7 +97,9 @@ def _pruned(value: Json, schema: dict[str, Json]) -> Json:
 
 def _file(path: str) -> bytes:
     try:
-        return Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
+        return read_small(path).removeprefix(b"\xef\xbb\xbf")
+    except TooLarge as error:
+        raise ConfigError(f"--schema {path}: {error}", hint="name the file of a JSON schema") from error
     except OSError as error:
         what = f"cannot read the schema {path}: {error.strerror}"
         raise InputMissing(what, hint=f"a file is looked for from {Path.cwd()} on") from error

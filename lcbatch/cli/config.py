@@ -13,6 +13,7 @@ from typing import Any
 
 from lcbatch.errors import InputMissing, UsageError
 from lcbatch.job import ALL_TASKS, Job, declared_options, suggestion
+from lcbatch.smallfiles import TooLarge, read_small
 
 
 def config_options(task: str, path: str | None, folder: Path) -> dict[str, Any]:
@@ -46,12 +47,12 @@ def _table(path: str | None, folder: Path) -> tuple[str, Mapping[str, Any]]:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_small(path).decode())
     except OSError as error:
         raise InputMissing(f"cannot read the config file {path}: {error.strerror}") from error
     except RecursionError as error:
         raise UsageError(f"{path}: it is nested too deep") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TooLarge) as error:
         raise UsageError(f"{path}: {error}", hint='the file is TOML: key = "text", key = 3, key = true') from error
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from lcbatch.errors import InputMissing, Kind
-from lcbatch.job import RUN
+from lcbatch.chains import load_templates
+from lcbatch.errors import ConfigError, InputMissing, Kind
+from lcbatch.job import RUN, ChainOptions, Job
+from lcbatch.smallfiles import MOST_BYTES
 
 from .support import Bench, reply
 
@@ -68,6 +70,39 @@ def test_a_template_may_stand_in_a_file(tmp_path: Path) -> None:
 def test_a_template_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputMissing, match=r"cannot read the template .*nil\.txt: No such file"):
         Bench(RUN, prompt=f"@{tmp_path}/nil.txt")
+
+
+def test_line_ends_of_a_template_file_are_one_character(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(b"Say\r\n{text}\r")
+
+    assert Bench(RUN, prompt=f"@{path}").sent(text="x").messages == [user("Say\nx\n")]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"caf\xe9 {text}", "its byte 4 is no UTF-8"),
+        ("Say {text}".encode("utf-16"), "its byte 1 is no UTF-8"),
+        ("Say {text}".encode("utf-16-le"), "it has NUL characters"),
+        (bytes(MOST_BYTES + 1), "it is larger than 16 MB"),
+    ],
+)
+@pytest.mark.parametrize(("flag", "option"), [("-p", "prompt"), ("--system", "system"), ("--map-prompt", "map_prompt")])
+def test_a_template_file_that_is_no_text_is_refused_by_option_and_name(
+    tmp_path: Path, content: bytes, why: str, flag: str, option: str
+) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=f"^{flag} @{path}: {why}"):
+        load_templates(Job.of(**{option: f"@{path}"}).chain)
+
+
+def test_what_never_ends_is_no_template_and_no_schema() -> None:
+    for options in (ChainOptions(prompt="@/dev/zero"), ChainOptions(schema="@/dev/zero")):
+        with pytest.raises(ConfigError, match="/dev/zero: it is larger than 16 MB"):
+            load_templates(options)
 
 
 BATCH = {

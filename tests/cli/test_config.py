@@ -170,3 +170,8 @@ def test_the_sample_is_a_config_file(task: str) -> None:
     assert job.run.concurrency == "8"
     assert job.output.meta is (task == RUN)
     assert job.chain.language == ("English" if task == SUMMARIZE else None)
+
+
+def test_a_config_file_that_never_ends_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="/dev/zero: it is larger than 16 MB"):
+        config_options(RUN, "/dev/zero", tmp_path)
