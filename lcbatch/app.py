@@ -28,10 +28,11 @@ from lcbatch.records import Json, Row
 from lcbatch.retrying import Retry, requeued
 from lcbatch.rules import StopRules, check_fail_on, check_max_failures
 from lcbatch.sinks import Projector
+from lcbatch.sources.rows import printable
 from lcbatch.watching import noting, sampling
 from lcbatch.wiring import traced
 from lcbatch.work import make_work
-from lcbatch.world import World
+from lcbatch.world import World, typed
 
 __all__ = ["Report", "Retry", "run_job"]
 
@@ -157,10 +158,11 @@ async def _begin(run: Run, retry: Retry | None) -> None:
     described["cwd"] = str(Path.cwd())
     if retry is not None and retry.origin is not None:
         described["origin"] = retry.origin
-    await run.store.begin_run(run.world.command, described, in_flight=bounds_of(job).answers)
+    await run.store.begin_run(typed(run.world.command), described, in_flight=bounds_of(job).answers)
     run.begun = True
     run.world.when_begun(bounds_of(job).most)
-    run.fanout.emit(RunStarted(run.world.clock(), job.task, run.label, job.output.output or "-", bounds_of(job).start))
+    output = printable(job.output.output or "-")
+    run.fanout.emit(RunStarted(run.world.clock(), job.task, run.label, output, bounds_of(job).start))
 
 
 async def _run_rows(run: Run, rows: AsyncGenerator[Row], projectors: list[Projector]) -> None:

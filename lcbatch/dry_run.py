@@ -10,6 +10,7 @@ from lcbatch.errors import exit_code_of
 from lcbatch.forecast import Forecast, Scene, forecast
 from lcbatch.job import EXTRACTIVE, Job
 from lcbatch.observers.outlook import CostAhead, DocumentAhead, Outlook, RowsAhead, TimeAhead
+from lcbatch.sources.rows import printable
 from lcbatch.survey import Survey, survey_of
 from lcbatch.world import World
 
@@ -33,7 +34,7 @@ def outlook_of(survey: Survey, ahead: Forecast | None) -> Outlook:
     return Outlook(
         task=survey.job.task,
         model=survey.label,
-        output=survey.job.output.output or "-",
+        output=printable(survey.job.output.output or "-"),
         rows=_rows(survey),
         cost=_cost(survey),
         time=None if ahead is None or survey.scene is None else _time(survey.scene, ahead),

@@ -11,6 +11,7 @@ from lcbatch.opening import Run
 from lcbatch.outputs import put_back, remove_store
 from lcbatch.rules import fails
 from lcbatch.sinks.paths import STORE_ENDING, beside
+from lcbatch.world import shell_line, typed
 
 _MENDABLE = frozenset({4, 8})
 """Stops after which the same command goes on once the user has looked, or paid."""
@@ -71,7 +72,7 @@ def continue_with(run: Run, exit_code: int, *, nothing: bool) -> str:
     """The command that goes on from here, "" when there is nothing left to do."""
     rows = run.stats.snapshot(run.world.clock()).rows
     if exit_code in CONTINUABLE | _MENDABLE or (exit_code in {0, 3} and rows.left):
-        return run.world.command if nothing else _without_fresh(run.world.command)
+        return typed(run.world.command) if nothing else _without_fresh(run.world.command)
     delivered = run.place.is_temporary and exit_code == 0
     if (rows.failed or rows.failed_before) and not delivered:
         return retry_command(run)
@@ -82,15 +83,15 @@ def retry_command(run: Run) -> str:
     """The command that runs failed rows again, as a shell takes it. A pipe goes by its store."""
     given = run.job.output
     if run.place.paths.output is None or given.output is None:
-        return shlex.join(["lcbatch", "retry", str(run.place.store)])
+        return shell_line(["lcbatch", "retry", str(run.place.store)])
     elsewhere = given.store is not None and Path(given.store) != beside(Path(given.output), STORE_ENDING)
     store = ["--store", str(given.store)] if elsewhere else []
     keep = (
         ["--on-change", "keep"] if run.job.run.on_change == "keep" else []
     )  # it would be refused without, as the run was
-    return shlex.join(["lcbatch", "retry", given.output, *store, *keep])
+    return shell_line(["lcbatch", "retry", given.output, *store, *keep])
 
 
 def _without_fresh(command: str) -> str:
     """The command for going on: --fresh would begin anew."""
-    return shlex.join(word for word in shlex.split(command) if word != "--fresh")
+    return shell_line(word for word in shlex.split(command) if word != "--fresh")

@@ -34,7 +34,7 @@ from lcbatch.projecting import bring_up_to_date, projecting
 from lcbatch.records import Done, Failed, Fields, Json, Outcome
 from lcbatch.rules import check_fail_on
 from lcbatch.store.facts import Answered
-from lcbatch.world import World
+from lcbatch.world import World, typed
 
 _OF_ONE_CALL = frozenset({"prompt", "request"})
 """Chains whose answer is one reply's own, and not made of several."""
@@ -101,7 +101,7 @@ async def _parse_all(run: Run, schema: AnswerSchema, origin: Mapping[str, Json])
         for one in first[:1]:
             refuse_column_clash(one.row.fields, run.job, schema.names)
         await store.adopt(lineage, keep_answers=False)
-        await store.begin_run(world.command, {**origin, "origin": dict(origin)}, in_flight=1)
+        await store.begin_run(typed(world.command), {**origin, "origin": dict(origin)}, in_flight=1)
         run.fanout.emit(RunStarted(world.clock(), run.job.task, "stored answers", run.job.output.output or "-", 1))
         run.fanout.emit(InputSize(lineage.answered))
         await _replace(run, schema, first)

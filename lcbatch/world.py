@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -19,8 +20,9 @@ from lcbatch.ports import Clock
 class World:
     """`stdin` is None where there is nothing to read; `stdout_fd` None where answers must not go there.
 
-    `command` is what the user typed, for "run it again"; `handles_signals` says that the process is the run's own.
-    `when_begun` is called once everything is loaded and open, with the most calls that will be in flight.
+    `command` is what the user typed, for "run it again", with surrogates where the system gave some: see `typed`.
+    `handles_signals` says that the process is the run's own. `when_begun` is called once everything is loaded and open, with the
+    most calls that will be in flight.
     """
 
     stdin: BinaryIO | None
@@ -38,6 +40,30 @@ class World:
         """Where stores of pipes lie: $XDG_STATE_HOME/lcbatch."""
         base = self.env.get("XDG_STATE_HOME") or str(Path(self.env.get("HOME", "~")).expanduser() / ".local" / "state")
         return Path(base) / "lcbatch"
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """The words as a shell takes them, in text that UTF-8 can encode: a name's other bytes as bash and zsh write them."""
+    return " ".join(shlex.quote(word) if is_text(word) else _ansi_quoted(word) for word in words)
+
+
+def typed(command: str) -> str:
+    """A command line of `World.command` for people, for the store and for JSON."""
+    return command if is_text(command) else shell_line(shlex.split(command))
+
+
+def is_text(word: str) -> bool:
+    """Whether UTF-8 can encode it: a name from the system whose bytes are no UTF-8 comes with surrogates for them."""
+    return _SURROGATE.search(word) is None
+
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def _ansi_quoted(word: str) -> str:
+    """A word in `$'...'`."""
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{escaped.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')}'"
 
 
 def process_world(argv: list[str]) -> World:

@@ -12,7 +12,9 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from lcbatch.errors import UsageError
 from lcbatch.job import Job, declared_options
+from lcbatch.world import is_text
 
 _PYTHON_TYPES: Mapping[str, Any] = {
     "int": int,
@@ -42,6 +44,8 @@ def job_options(task: str, *, only: frozenset[str] | None = None) -> Callable[[C
 
         def wrapper(**values: Any) -> Any:
             given = {spec.name: values.pop(spec.name) for _, spec in specs}
+            for _, spec in specs:
+                _refuse_no_text(spec, given[spec.name])
             return command(given={name: value for name, value in given.items() if value is not None}, **values)
 
         parameters = own + [_parameter(group, spec) for group, spec in specs]
@@ -52,6 +56,20 @@ def job_options(task: str, *, only: frozenset[str] | None = None) -> Callable[[C
         return wrapper
 
     return decorate
+
+
+_NAMES_FILES = frozenset(
+    {"include", "exclude", "chain", "app_dir", "schema", "output", "errors", "store", "summary_json"}
+)
+
+
+def _refuse_no_text(spec: Field[Any], value: Any) -> None:
+    """What is no name of a file goes to a model, a provider or JSON, and none of these takes other bytes than UTF-8."""
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(text, str) or is_text(text) or spec.name in _NAMES_FILES or text.startswith("@"):
+            continue
+        flag = spec.metadata["flag"] or "--" + spec.name.replace("_", "-")
+        raise UsageError(f"{flag} is no UTF-8: {text!r}", hint="text is given in UTF-8: is the terminal set to it?")
 
 
 def _parameter(group: str, spec: Field[Any]) -> inspect.Parameter:

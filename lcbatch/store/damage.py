@@ -92,4 +92,6 @@ def understood(
 
 def path_of(connection: sqlite3.Connection) -> Path:
     """The file that a connection has open."""
-    return Path(connection.execute("PRAGMA database_list").fetchone()[2])
+    # As bytes: a name need not be UTF-8, and none of that is damage.
+    name: bytes = connection.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list").fetchone()[0]
+    return Path(os.fsdecode(name))
