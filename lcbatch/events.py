@@ -150,9 +150,10 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One sentence for the user, said once."""
+    """One sentence for the user, said once; `always`: under -q too, since data leaves this machine."""
 
     text: str
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from lcbatch.execute.local import LocalExecutor
 from lcbatch.execute.shutdown import Patience, Shutdown
 from lcbatch.job import EMBED, SUMMARIZE, Job
 from lcbatch.models.served import Served
-from lcbatch.observers import make_observer
+from lcbatch.observers import Hushed, make_observer
 from lcbatch.observers.fanout import Display, Fanout
 from lcbatch.observers.stats import Stats
 from lcbatch.openfiles import calls_allowed
@@ -179,7 +179,7 @@ async def open_stored(job: Job, world: World, stack: AsyncExitStack, chain: Chai
 def _watched(job: Job, world: World) -> tuple[Stats, Fanout, Engine]:
     """The engine, and who is told of what it does."""
     stats = Stats(max_rows=job.run.limit)
-    fanout = Fanout([stats] if job.display.quiet else [stats, _display(job, world, stats)])
+    fanout = Fanout([stats, Hushed(world.stderr) if job.display.quiet else _display(job, world, stats)])
     return stats, fanout, Engine.of(job, fanout.emit)
 
 

@@ -114,7 +114,8 @@ async def traced(env: Mapping[str, str], clock: Clock, emit: Emit, bound: Bound)
     if not tracing.is_on(env):
         yield bound
         return
-    async with tracing.traced(clock, lambda text: emit(Notice(text))) as sent:
+    told, announced = (lambda text: emit(Notice(text))), (lambda text: emit(Notice(text, always=True)))
+    async with tracing.traced(clock, told, announced) as sent:
         yield bound if sent is None else sent.row(bound)
 
 

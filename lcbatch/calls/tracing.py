@@ -137,8 +137,11 @@ def is_on(env: Mapping[str, str]) -> bool:
 
 
 @asynccontextmanager
-async def traced(clock: Clock, tell: Tell) -> AsyncIterator[Tracing | None]:
-    """While inside, traces go through a client of ours; None where the user has set one up. Says where they go."""
+async def traced(clock: Clock, tell: Tell, announce: Tell) -> AsyncIterator[Tracing | None]:
+    """While inside, traces go through a client of ours; None where the user has set one up.
+
+    `announce` is told that they go out and where to, `tell` what becomes of them.
+    """
     from langsmith import Client, run_trees  # noqa: PLC0415 - loads late
     from langsmith.run_helpers import get_tracing_context, tracing_context  # noqa: PLC0415
     from requests import Session  # noqa: PLC0415
@@ -146,7 +149,7 @@ async def traced(clock: Clock, tell: Tell) -> AsyncIterator[Tracing | None]:
 
     around = get_tracing_context()
     if around.get("client") is not None or run_trees._CLIENT is not None:  # noqa: SLF001 - a user's own is left to its settings
-        tell("tracing to LangSmith is on, with a client that your own code has set up")
+        announce("tracing to LangSmith is on, with a client that your own code has set up")
         yield None
         return
     tracing, session = Tracing(clock, tell), Session()
@@ -159,7 +162,7 @@ async def traced(clock: Clock, tell: Tell) -> AsyncIterator[Tracing | None]:
             yield None
             return
         tracing.host = urlsplit(client.api_url).netloc
-        tell(f"tracing to LangSmith at {tracing.host}: inputs and outputs of all steps are sent there")
+        announce(f"tracing to LangSmith at {tracing.host}: inputs and outputs of all steps are sent there")
         try:
             with tracing_context(**{**around, "client": client}):
                 yield tracing

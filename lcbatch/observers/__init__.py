@@ -7,9 +7,11 @@ from typing import TextIO
 
 from lcbatch.observers.fanout import Display
 from lcbatch.observers.jsonlog import JsonLog
-from lcbatch.observers.plain import INTERVAL_S, Plain
+from lcbatch.observers.plain import INTERVAL_S, Hushed, Plain
 from lcbatch.observers.stats import Stats
 from lcbatch.ports import Clock, Sleep
+
+__all__ = ["Hushed", "make_observer"]
 
 
 def make_observer(
@@ -25,8 +27,8 @@ def make_observer(
     """The display for `--progress KIND`; `stats` must stand before it in the Fanout.
 
     `auto` is `bar` on a terminal and `log` elsewhere. `bar` needs a terminal and is `log` without one, whatever
-    FORCE_COLOR says: redraws in a log file help nobody. `none` shows notices and stops alone (for `-q`, add no
-    display). `interval_s` is that of `log`. `is_terminal` is the caller's judgement: false also under TERM=dumb, and
+    FORCE_COLOR says: redraws in a log file help nobody. `none` shows notices and stops alone (for `-q`, take
+    Hushed). `interval_s` is that of `log`. `is_terminal` is the caller's judgement: false also under TERM=dumb, and
     where answers go to the same terminal.
     """
     if kind not in {"auto", "bar", "log", "json", "none"}:

@@ -101,5 +101,20 @@ class Plain:
         self._say(progress_line(self._stats.snapshot(self._clock())))
 
     def _say(self, line: str) -> None:
-        self._stream.write(f"lcbatch: {line}\n")
-        self._stream.flush()
+        _write(self._stream, line)
+
+
+class Hushed:
+    """What -q leaves of the display: notices of what nobody may miss, and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, Notice) and event.always:
+            _write(self._stream, clean_text(event.text, MESSAGE_CHARS))
+
+
+def _write(stream: TextIO, line: str) -> None:
+    stream.write(f"lcbatch: {line}\n")
+    stream.flush()

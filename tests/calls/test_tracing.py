@@ -95,7 +95,7 @@ async def run(url: str, rows: int = _ROWS) -> tuple[list[str], float, int]:
     said, loop, traces = list[str](), asyncio.get_running_loop(), 0
     chain = RunnableLambda(lambda row: row)
     began_s = loop.time()
-    async with traced(loop.time, said.append) as sent:
+    async with traced(loop.time, said.append, said.append) as sent:
         assert sent is not None
         bound = sent.row(nullcontext)
         for number in range(rows):
@@ -129,7 +129,7 @@ def test_rows_go_untraced_once_the_endpoint_is_down() -> None:
         with refusing() as url:
             os.environ["LANGSMITH_ENDPOINT"] = url
             said = asyncio.Queue[str]()
-            async with traced(asyncio.get_running_loop().time, said.put_nowait) as sent:
+            async with traced(asyncio.get_running_loop().time, said.put_nowait, said.put_nowait) as sent:
                 assert sent is not None
                 await said.get()
                 await said.get()  # LangSmith's thread has tried
@@ -158,7 +158,7 @@ def test_a_client_of_the_users_own_is_left_alone(monkeypatch: pytest.MonkeyPatch
 
     async def enter() -> list[str]:
         said = list[str]()
-        async with traced(asyncio.get_running_loop().time, said.append) as sent:
+        async with traced(asyncio.get_running_loop().time, said.append, said.append) as sent:
             assert sent is None
         return said
 

@@ -172,3 +172,16 @@ def test_kill_9_in_the_third_step_repays_no_earlier_call(shop: Shop, env: dict[s
     billed = [call["prompt"] for call in shop.billed()[before:]]
     assert billed[: len(paid)] == paid
     assert [prompt.split()[0] for prompt in billed[len(paid) :]] == ["Check"] * 4
+
+
+@pytest.mark.parametrize("name", ["LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2"])
+def test_where_traces_are_sent_to_is_said_to_quiet_runs_too_and_nothing_else(shop: Shop, name: str) -> None:
+    shop.write("in.jsonl", rows_of("a"))
+    env = {name: "true", "LANGSMITH_API_KEY": "none-needed", "LANGSMITH_ENDPOINT": "http://127.0.0.1:9"}
+
+    ended = cli(*shop.words("in.jsonl"), "-q", cwd=shop.folder, env=env)
+
+    assert ended.returncode == 0
+    assert (
+        ended.stderr == "lcbatch: tracing to LangSmith at 127.0.0.1:9: inputs and outputs of all steps are sent there\n"
+    )
