@@ -21,6 +21,7 @@ NO_FILE = 0
 """Inode in the mark of an output that did not exist when it was synced."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+_BY_UMASK = 0o666
 
 
 REBUILDING = "rebuilding"
@@ -84,11 +85,18 @@ class AppendFile:
     """Owns one descriptor and the offset up to which its file is ours.
 
     After a failed write or sync every further call raises the same error: what the failure left on disk is unknown,
-    and the next run cuts it off. `keep_empty=False` lets a file without content not exist at all. Not thread-safe.
+    and the next run cuts it off. `keep_empty=False` lets a file without content not exist at all. A `mode` that is given holds
+    whatever the umask. Not thread-safe.
     """
 
     def __init__(
-        self, path: Path, *, mode: int = 0o666, keep_empty: bool = True, foreign: str = "refuse", wall: Wall = time.time
+        self,
+        path: Path,
+        *,
+        mode: int = _BY_UMASK,
+        keep_empty: bool = True,
+        foreign: str = "refuse",
+        wall: Wall = time.time,
     ) -> None:
         self.path = path
         self.offset = 0
@@ -157,6 +165,7 @@ class AppendFile:
         if cut and os.fstat(fd).st_size > offset:
             os.ftruncate(fd, offset)
         if not existed:
+            self._set_mode(fd)
             sync_folder(self.path.parent)
         os.lseek(fd, offset, os.SEEK_SET)
         self.offset = offset
@@ -195,6 +204,7 @@ class AppendFile:
             fd = os.open(temporary, _FLAGS | os.O_TRUNC | os.O_NOFOLLOW, self._mode)
             undo.callback(temporary.unlink, missing_ok=True)
             undo.callback(os.close, fd)
+            self._set_mode(fd)
             with contextlib.suppress(FileNotFoundError):
                 os.fchmod(fd, stat.S_IMODE(self.path.stat().st_mode))
             yield lambda data: write_all(fd, data)
@@ -208,6 +218,10 @@ class AppendFile:
             sync_folder(self.path.parent)
             undo.pop_all()
             self._replace_descriptor(fd, size)
+
+    def _set_mode(self, fd: int) -> None:
+        if self._mode != _BY_UMASK:
+            os.fchmod(fd, self._mode)
 
     def _temporary(self) -> Path:
         return self.path.with_name(temporary_name(self.path.name))

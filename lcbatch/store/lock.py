@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lcbatch.errors import CannotCreateOutput, OutputFailed, TryLater
+from lcbatch.store.private import make_private_folder, open_private
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "afs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "ceph", "glusterfs")
 _GLANCE_S = 0.02
@@ -94,20 +95,13 @@ def refuse_network_file_system(folder: Path, mounts: Path = _MOUNTS) -> None:
 
 def _open(path: Path) -> int:
     try:
-        _make_private(path.parent)
+        make_private_folder(path.parent)
         # What a link in its place leads to is somebody's file, and would be written over.
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return open_private(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
         raise CannotCreateOutput(
             f"cannot create {path}: {error.strerror}", hint="choose another place with -o or --store"
         ) from error
-
-
-def _make_private(folder: Path) -> None:
-    """Make the folder and those above it that are missing for their owner alone: `parents=True` goes by the umask for them."""
-    missing = [folder, *folder.parents]
-    for one in reversed(missing[: next((at for at, one in enumerate(missing) if one.exists()), 0)]):
-        one.mkdir(mode=0o700, exist_ok=True)
 
 
 async def _acquire(descriptor: int, path: Path, *, wait: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from lcbatch.errors import CannotCreateOutput
 from lcbatch.store import answers, sharing, standing
 from lcbatch.store.damage import code_of, verdict
+from lcbatch.store.private import open_private
 from lcbatch.store.reserve import Reserve, rescued
 from lcbatch.store.run_store import RunStore
 from lcbatch.store.schema import connect
@@ -36,7 +38,7 @@ def _opened(path: Path) -> RunStore:
     reserve_path = path.with_name(path.name + ".reserve")
     try:
         if not path.exists():
-            path.touch(mode=0o600)
+            os.close(open_private(path, os.O_RDWR))
         connection = connect(path)
     except (OSError, sqlite3.OperationalError) as error:
         if code_of(error) in _DISK_FAILED:

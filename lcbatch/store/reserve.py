@@ -15,6 +15,7 @@ from pathlib import Path
 from lcbatch import jsontext
 from lcbatch.errors import OutputFailed, RefusedError
 from lcbatch.records import Json
+from lcbatch.store.private import open_private
 
 _WITHOUT_SUM = (b'["outcome",[', b'["reply",[')
 
@@ -35,7 +36,7 @@ class Reserve:
         """Take the space for `in_flight` calls. Raises OutputFailed when there is none."""
         size = max(_LEAST_BYTES, _BYTES_PER_CALL * in_flight)
         try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            self._descriptor = open_private(self._path, os.O_RDWR | os.O_TRUNC)
             _allocate(self._descriptor, size)
             _sync_name(self._path)
         except OSError as error:

@@ -6,6 +6,7 @@ import csv
 import importlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,16 @@ def test_a_group_that_needs_a_rewrite_leaves_the_file_untouched(tmp_path: Path) 
     assert content(tmp_path, "out.csv") == [["n", "output", "error"], ["0", "yes", ""]]
 
 
-def test_the_errors_file_is_private_and_there_only_while_rows_stand_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_the_errors_file_is_private_and_there_only_while_rows_stand_failed(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        _private_while_rows_stand_failed(tmp_path)
+    finally:
+        os.umask(before)
+
+
+def _private_while_rows_stand_failed(tmp_path: Path) -> None:
     path = tmp_path / "out.errors.jsonl"
     sink = make(tmp_path, "errors")
     sink.open(None, clean=True)

@@ -106,7 +106,7 @@ def test_a_folder_that_is_not_there_cannot_hold_a_store(tmp_path: Path) -> None:
         open_and_use(tmp_path / "missing" / "s")
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
 def test_only_its_owner_can_read_a_store(tmp_path: Path, umask: int) -> None:
     async def main() -> None:
         async with open_store(tmp_path / "s") as store:
@@ -121,7 +121,7 @@ def test_only_its_owner_can_read_a_store(tmp_path: Path, umask: int) -> None:
         os.umask(before)
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
 def test_folders_that_are_made_for_a_store_are_their_owners_alone(tmp_path: Path, umask: int) -> None:
     async def main() -> None:
         async with hold_lock(tmp_path / "state" / "lcbatch" / "s.lock"):

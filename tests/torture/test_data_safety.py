@@ -350,7 +350,7 @@ def _on_a_terminal(*arguments: str, cwd: Path) -> str:
     return said.decode(errors="replace")
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
 def test_store_and_errors_are_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     work = Work(tmp_path)
     work.write("a", "bad", "b")
