@@ -32,7 +32,7 @@ from lcbatch.sources.rows import printable
 from lcbatch.watching import noting, sampling
 from lcbatch.wiring import traced
 from lcbatch.work import make_work
-from lcbatch.world import World, typed
+from lcbatch.world import World, typed, working_folder
 
 __all__ = ["Report", "Retry", "run_job"]
 
@@ -155,7 +155,7 @@ async def _begin(run: Run, retry: Retry | None) -> None:
     """Note the run, and tell who is watching."""
     job = run.job
     described: dict[str, Json] = {"task": job.task, "inputs": list(job.inputs), "options": job.options()}
-    described["cwd"] = str(Path.cwd())
+    described["cwd"] = str(working_folder())
     if retry is not None and retry.origin is not None:
         described["origin"] = retry.origin
     await run.store.begin_run(typed(run.world.command), described, in_flight=bounds_of(job).answers)

@@ -25,7 +25,7 @@ from lcbatch.store.lock import OutputLocked, hold_lock, keep_mark, mark_of
 from lcbatch.store.reading import last_run
 from lcbatch.store.run_store import RunStore
 from lcbatch.store.schema import connect
-from lcbatch.world import World
+from lcbatch.world import World, working_folder
 
 _PIPE_STORES = 64
 """So many equal pipes may run side by side, each with a store of its own."""
@@ -95,15 +95,20 @@ class Place:
 
 
 def place_of(job: Job, world: World) -> Place:
-    """The place of a job's output. Raises UsageError for an output of no known form, and where two of its files are one."""
+    """The place of a job's output.
+
+    Raises UsageError for an output of no known form, and where two of its files are one; InputMissing where there is no working
+    directory to tell it from.
+    """
+    here = working_folder()
     paths = output_paths(job.output, job.task)
-    store = paths.store or _store_of_pipe(job, world)
+    store = paths.store or _store_of_pipe(job, world, here)
     refuse_shared_files(job, paths, store)
     return Place(paths, store, is_temporary=paths.store is None)
 
 
-def _store_of_pipe(job: Job, world: World) -> Path:
-    said: list[Json] = [job.task, job.inputs, str(Path.cwd())]
+def _store_of_pipe(job: Job, world: World, here: Path) -> Path:
+    said: list[Json] = [job.task, job.inputs, str(here)]
     said.append({name: value for name, value in job.options().items() if name in _OF_A_PIPE})
     return world.state_home() / f"{jsontext.digest(jsontext.canonical(said)).hex()}.lcbatch"
 

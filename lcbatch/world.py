@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from lcbatch.errors import InputMissing
 from lcbatch.ports import Clock
 
 
@@ -40,6 +41,16 @@ class World:
         """Where stores of pipes lie: $XDG_STATE_HOME/lcbatch."""
         base = self.env.get("XDG_STATE_HOME") or str(Path(self.env.get("HOME", "~")).expanduser() / ".local" / "state")
         return Path(base) / "lcbatch"
+
+
+def working_folder() -> Path:
+    """Where relative names are looked for. Raises InputMissing where that folder has been removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise InputMissing(
+            "the working directory is gone", hint="cd to a folder that is there, and run it again"
+        ) from error
 
 
 def shell_line(words: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from lcbatch.cli.options import job_options
 from lcbatch.errors import LcbatchError, exit_code_of
 from lcbatch.job import RUN, Job, declared_options
 from lcbatch.store.lock import refuse_network_file_system
+from lcbatch.world import working_folder
 
 if TYPE_CHECKING:
     from lcbatch.chains.custom import CustomChain
@@ -107,7 +108,7 @@ def _environment() -> Iterator[_Finding]:
 
 def _config() -> _Finding:
     try:
-        options = config_options(RUN, None, Path.cwd())
+        options = config_options(RUN, None, working_folder())
     except LcbatchError as error:
         return _Finding(good=False, what=error.message, remedy=error.hint, exit_code=exit_code_of(error))
     return _Finding(good=True, what=f"config file: {', '.join(sorted(options)) or 'none, or nothing in it'}")
@@ -115,10 +116,11 @@ def _config() -> _Finding:
 
 def _folder() -> _Finding:
     try:
-        refuse_network_file_system(Path.cwd())
+        here = working_folder()
+        refuse_network_file_system(here)
     except LcbatchError as error:
         return _Finding(good=False, what=error.message, remedy=error.hint)
-    return _Finding(good=True, what=f"{Path.cwd()} can hold a run store")
+    return _Finding(good=True, what=f"{here} can hold a run store")
 
 
 def _job(given: dict[str, Any]) -> Iterator[_Finding]:

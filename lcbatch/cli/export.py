@@ -21,7 +21,7 @@ from lcbatch.sinks.paths import REPLACED_WHOLE, form_of, is_special, is_stdout
 from lcbatch.sinks.projector import StandingRows
 from lcbatch.store.reading import generation
 from lcbatch.store.views import Views
-from lcbatch.world import process_world
+from lcbatch.world import process_world, working_folder
 
 _OPTIONS = frozenset(spec.name for group, spec in declared_options() if group == "output") - {"errors"}
 
@@ -71,9 +71,11 @@ async def _export(connection: sqlite3.Connection, given: dict[str, Any], store: 
 
 
 def _target(output: str, origin: Origin, store: Path) -> str:
-    """Where an export goes: a link's target. Raises UsageError for what is the run's own, CannotCreateOutput."""
+    """Where an export goes: a link's target. Raises UsageError for what is the run's own, CannotCreateOutput, InputMissing."""
     if is_stdout(output) or is_special(Path(output)):
         return output
+    if not os.path.isabs(output):  # noqa: PTH117 - text
+        working_folder()
     path = Path(os.path.realpath(output))
     if origin.paths(store).owns(path):
         raise UsageError(f"{output} is written by the run itself", hint="name another file with -o")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from lcbatch.cli.config import config_options
 from lcbatch.cli.options import job_options
 from lcbatch.job import EMBED, RUN, SUMMARIZE, Job
+from lcbatch.world import working_folder
 
 Inputs = Annotated[
     list[str] | None,
@@ -55,7 +55,7 @@ def _start(
             typer.echo(context.get_help(), err=True)
             return 2
         inputs = ["-"]
-    options = config_options(task, config, Path.cwd()) | given
+    options = config_options(task, config, working_folder()) | given
     job = Job.of(*inputs, task=task, **options)
     from lcbatch.cli.start import start  # noqa: PLC0415 - what a run needs is loaded for a run alone
 

@@ -132,3 +132,31 @@ def test_once_mended_the_same_command_does_all_rows(provider: SimulatorProcess, 
     before = len(shop.billed())
     assert asyncio.run(shop.run("in.jsonl")).exit_code == 0
     assert len(shop.output()) == len(shop.billed()) - before == _ROWS
+
+
+def test_a_working_directory_that_was_removed_is_said_and_what_needs_none_works(shop: Shop) -> None:
+    path = shop.write("in.jsonl", rows_of("a"))
+    out = shop.folder / "out.jsonl"
+    run = ["run", str(path), "-m", MODEL, "--base-url", shop.provider.base_url, "-p", "Say {text}", "-o", str(out)]
+
+    def ran(*words: str) -> subprocess.CompletedProcess[str]:
+        gone = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+        return subprocess.run(
+            ["/bin/sh", "-c", gone, "sh", *command(*words)],
+            cwd=shop.folder,
+            env=environment(shop.folder),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert asyncio.run(shop.run("in.jsonl")).exit_code == 0
+    before = len(shop.billed())
+    for words in (run, [*run, "--dry-run"], ["retry", str(out)], ["export", str(out), "-o", "more.csv"], ["doctor"]):
+        ended = ran(*words)
+        assert ended.returncode == 66, ended.stderr
+        assert "the working directory is gone" in ended.stderr + ended.stdout
+    assert ran("export", str(out)).returncode == ran("status", str(out)).returncode == 0
+    assert len(shop.billed()) == before
