@@ -32,7 +32,7 @@ Store = Annotated[
 
 def store_of(out: str, store: str | None) -> Path:
     """The store that belongs to an output's name. Raises InputMissing when there is none."""
-    path = Path(store or (out if names_store(out) else out.rstrip("/") + STORE_ENDING))
+    path = Path(store or (out if names_store(out) else _beside(out)))
     if not path.is_file():
         raise InputMissing(
             f"there is no run store {os.fspath(path)}", hint="name the output of a run (or its store with --store)"
@@ -41,8 +41,29 @@ def store_of(out: str, store: str | None) -> Path:
 
 
 def names_store(out: str) -> bool:
-    """Whether OUT is the store itself, by its name."""
-    return out.endswith(STORE_ENDING)
+    """Whether OUT is the store itself: by its name, or a store that --store has called otherwise."""
+    return out.endswith(STORE_ENDING) or (not Path(_beside(out)).is_file() and _is_sqlite(Path(out)))
+
+
+def _beside(out: str) -> str:
+    return out.rstrip("/") + STORE_ENDING
+
+
+def _is_sqlite(path: Path) -> bool:
+    """Whether a file begins as SQLite's do, and no output does. Whose it is says its log, which SQLite alone can read.
+
+    Not while a connection to it is open: closing the file drops that one's locks.
+    """
+    try:
+        if not path.is_file():  # a FIFO would hold us up
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except OSError:
+        return False
+
+
+_SQLITE = b"SQLite format 3\0"
 
 
 @contextmanager

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from lcbatch.cli.commands import app
-from lcbatch.errors import CannotCreateOutput, LcbatchError, RefusedError, UsageError
+from lcbatch.errors import CannotCreateOutput, InputMissing, LcbatchError, RefusedError, UsageError
 from lcbatch.store.lock import hold_lock
 from lcbatch.store.schema import connect
 from tests.cli.work import Work
@@ -200,3 +202,29 @@ def test_what_a_killed_run_left_is_not_touched_while_the_next_one_holds_it(work:
 
     assert before
     assert log.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [["status"], ["export", "-o", "x.jsonl"], ["stop"]])
+def test_a_store_is_known_by_what_it_is_whatever_its_name(work: Work, command: list[str]) -> None:
+    assert work.run(output="other.jsonl", store="s.db").exit_code == 3
+
+    assert CliRunner().invoke(app, [*command, "s.db"]).exit_code == 0
+
+
+def test_so_is_one_whose_beginning_still_stands_in_its_log(work: Work) -> None:
+    connection = connect(work.folder / "new.db")
+    store = crash_image(work.folder / "new.db", work.folder / "killed")
+    connection.close()
+
+    with pytest.raises(RefusedError, match="no run ever began"):
+        export(str(store), "-o", "x.jsonl")
+
+
+def test_somebody_else_s_database_is_no_store(work: Work) -> None:
+    with closing(sqlite3.connect(work.folder / "theirs.db")) as connection:
+        connection.execute("CREATE TABLE own (row)")
+
+    with pytest.raises(RefusedError, match=r"theirs\.db is no run store of lcbatch"):
+        export("theirs.db", "-o", "x.jsonl")
+    with pytest.raises(InputMissing, match=r"there is no run store in\.jsonl\.lcbatch"):
+        export("in.jsonl", "-o", "x.jsonl")

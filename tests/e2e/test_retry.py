@@ -223,6 +223,15 @@ def test_an_output_may_be_named_by_its_store(shop: Shop, once: str, output: str)
     assert names == {"in.jsonl", *(output.rstrip("/") + end for end in ("", ".lcbatch", ".lcbatch.lock"))}
 
 
+def test_a_store_of_another_name_is_retried_by_it(shop: Shop, once: str) -> None:
+    shop.write("in.jsonl", rows_of("good", once))
+    assert run(shop, store=str(shop.folder / "s.db")).exit_code == 3
+
+    assert retry(shop, "s.db").exit_code == 0
+
+    assert texts(shop.output()) == [once, "good"]
+
+
 def test_an_output_that_moved_with_its_store_is_retried_where_it_is(shop: Shop, once: str) -> None:
     shop.write("in.jsonl", rows_of("good", once))
     run(shop)
