@@ -19,6 +19,7 @@ from lcbatch.cli.config import config_options
 from lcbatch.cli.options import job_options
 from lcbatch.errors import LcbatchError, exit_code_of
 from lcbatch.job import RUN, Job, declared_options
+from lcbatch.sources.rows import printable
 from lcbatch.store.lock import refuse_network_file_system
 from lcbatch.world import working_folder
 
@@ -120,7 +121,7 @@ def _folder() -> _Finding:
         refuse_network_file_system(here)
     except LcbatchError as error:
         return _Finding(good=False, what=error.message, remedy=error.hint)
-    return _Finding(good=True, what=f"{here} can hold a run store")
+    return _Finding(good=True, what=f"{printable(str(here))} can hold a run store")
 
 
 def _job(given: dict[str, Any]) -> Iterator[_Finding]:

@@ -84,7 +84,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def other_store(connection: sqlite3.Connection, out: str, store: Path) -> str | None:
     """What to say of a store that knows nothing of what the last run on OUT had come to; None where it does."""
-    if names_store(out):  # it is this store that was asked for
+    if out.endswith(STORE_ENDING) or Path(out) == store:  # it is this store that was asked for
         return None
     mark = mark_of(lock_of(beside(Path(os.path.realpath(out)), STORE_ENDING)))
     if mark is None or marks.knows(connection, mark, OUTPUT_VIEW):

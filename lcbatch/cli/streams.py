@@ -102,10 +102,10 @@ class _Stderr(io.FileIO):
 
 
 def _text(raw: io.FileIO, like: TextIO | None) -> TextIO:
-    """A text stream over `raw`, with the other's encoding."""
+    """A text stream over `raw`, with the other's encoding. What that cannot say is escaped: it is for people to read."""
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=like.encoding if like else "utf-8",
-        errors=like.errors if like else "backslashreplace",
+        errors="backslashreplace",
         line_buffering=isinstance(raw, _Stderr) or raw.isatty(),
     )

@@ -35,11 +35,13 @@ def test_files_of_such_names_in_a_folder_of_such_a_name_are_run_retried_and_told
     _chain(folder, mended=True)
     again = cli("retry", f"{_ODD}.out.jsonl", cwd=folder)
     status = cli("status", f"{_ODD}.out.jsonl", cwd=folder)
+    doctor = cli("doctor", cwd=folder)
     export = cli("export", f"{_ODD}.out.jsonl", cwd=folder)
 
-    assert (first.returncode, again.returncode, status.returncode, export.returncode) == (3, 0, 0, 0), first.stderr
+    assert [ended.returncode for ended in (first, again, status, doctor, export)] == [3, 0, 0, 0, 0], first.stderr
     assert r"lcbatch retry $'caf\xe9.out.jsonl'" in first.stderr
     assert r"command  lcbatch retry $'caf\xe9.out.jsonl'" in status.stdout
+    assert r"/caf\xe9 can hold a run store" in doctor.stdout
     assert {json.loads(line)["output"] for line in export.stdout.splitlines()} == {"GOOD", "BAD"}
 
 
