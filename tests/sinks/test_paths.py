@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lcbatch.errors import CannotCreateOutput, UsageError
+from lcbatch.errors import OutputFailed, UsageError
 from lcbatch.job import RUN, SUMMARIZE, OutputOptions
 from lcbatch.ports import Order, Sink
 from lcbatch.sinks import open_sink, output_paths
@@ -96,7 +96,7 @@ def test_an_output_field_that_clashes_with_meta_is_refused() -> None:
 
 
 def test_without_a_stdout_there_must_be_a_name() -> None:
-    with pytest.raises(CannotCreateOutput):
+    with pytest.raises(OutputFailed):
         open_sink(OutputOptions(), task=RUN, stdout_fd=None, stdout_is_terminal=False)
 
 
