@@ -45,9 +45,8 @@ def start(job: Job, retry: Retry | None = None) -> int:
 def carry_out(job: Job, world: World, work: Callable[[], Coroutine[Any, Any, Report]]) -> int:
     """Do a job's work to its end, and say how it ended; the exit code."""
     try:
-        with redirect_stdout(
-            sys.__stdout__
-        ):  # what a user's chain prints is no output of ours, and fails as it always did
+        # What a user's chain prints is no output of ours, and fails as it always did.
+        with redirect_stdout(sys.__stdout__):
             report = _in_loop(work())
     except AlreadyRunning as error:
         say_error(error)
