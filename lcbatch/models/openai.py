@@ -29,6 +29,7 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from lcbatch.messages import answer_of, message_of, recast
 from lcbatch.models.outline import CHAT, Outline
 from lcbatch.models.plain import Frame, plain_choice, usage_of
+from lcbatch.models.proxies import around_proxies
 from lcbatch.models.received import read_within_bounds
 from lcbatch.models.wire import FAULTS, Heard, Wire
 from lcbatch.records import Answer, Usage
@@ -229,6 +230,7 @@ class FastChatOpenAI(ChatOpenAI):
             self._stock = openai.DefaultAsyncHttpxClient(
                 limits=limits,
                 proxy=self.openai_proxy or None,
+                mounts={} if self.openai_proxy else around_proxies(self.root_async_client.base_url.host),
                 follow_redirects=False,
                 event_hooks={"response": [self._overhear, read_within_bounds]},
             )

@@ -15,6 +15,7 @@ from yarl import URL
 
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.models.embedders import vectors_answer
+from lcbatch.models.straight import refuse_unsendable
 from lcbatch.models.wire import Heard, StatusError, Wire
 from lcbatch.records import Answer, Request, Usage
 from lcbatch.vectors import is_packed, packed
@@ -26,15 +27,17 @@ if TYPE_CHECKING:
 class OpenAILane:
     """Asks an OpenAI-shaped provider for vectors, as these embeddings would.
 
-    `connections` should be no less than the requests in flight. Timeouts are the caller's affair. Raises what Wire raises,
-    StatusError, and CallFailed for a success that holds no vectors.
+    `connections` should be no less than the requests in flight; `env` may have given headers, and ConfigError is
+    raised for one that cannot be sent. Timeouts are the caller's affair. Raises what Wire raises, StatusError, and CallFailed for a
+    success that holds no vectors.
     """
 
-    def __init__(self, embeddings: OpenAIEmbeddings, connections: int) -> None:
+    def __init__(self, embeddings: OpenAIEmbeddings, connections: int, env: Mapping[str, str]) -> None:
         sdk = embeddings.async_client._client  # noqa: SLF001 - its one way to the client
         address = URL(str(sdk.base_url).rstrip("/") + "/embeddings").extend_query(sdk.default_query)
         named = {**sdk.default_headers, **sdk.auth_headers}
         headers = {name: value for name, value in named.items() if isinstance(value, str)}
+        refuse_unsendable(headers, env)
         self._parameters = {"encoding_format": "base64", **embeddings._invocation_params}  # noqa: SLF001 - LangChain's own
         self._wire = Wire(str(address), headers, connections=connections)
 
