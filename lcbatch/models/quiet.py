@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lcbatch.messages import shallow_copy
+from lcbatch.models.completions import read_completion
 from lcbatch.models.proxies import around_proxies
 from lcbatch.models.received import read_within_bounds
 
@@ -160,7 +161,7 @@ class QuietClients:
             limits = type(package.DEFAULT_CONNECTION_LIMITS)(
                 max_connections=self._connections, keepalive_expiry=_KEEPALIVE_S
             )
-            hooks = {"response": [_on_response, read_within_bounds]}
+            hooks = {"response": [_on_response, read_within_bounds, read_completion]}
             self._own[key] = package.DefaultAsyncHttpxClient(
                 limits=limits, follow_redirects=False, event_hooks=hooks, mounts=straight
             )
