@@ -12,7 +12,7 @@ from lcbatch.models.outline import Outline
 from lcbatch.models.plain import plain_answer
 from lcbatch.models.wire import StatusError, Wire
 from lcbatch.ports import Ask
-from lcbatch.records import Answer, Request
+from lcbatch.records import Answer, Request, answer_came
 
 if TYPE_CHECKING:
     from lcbatch.models.openai import FastChatOpenAI
@@ -71,6 +71,7 @@ class Lane:
         if answer is not None:
             return answer
         understood(body)  # what is no answer needs no LangChain to be refused
+        answer_came.get()()
         async with self._loading:  # in a thread: the calls in flight go on meanwhile
             chat = self._chat if self._chat is not None else await asyncio.to_thread(self.chat)
         return answer_of(message_of(chat.result(body)))
