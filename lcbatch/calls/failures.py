@@ -68,6 +68,9 @@ _UNSENT_TYPES = frozenset(
 """The request never left: not even a timeout of these can have been paid."""
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 """OpenSSL's reason, which stands in the text: httpcore leaves the ssl module's exception out of the chain."""
+_TLS = re.compile(r"\[SSL(?:: ([A-Z0-9_]+))?\]")
+_PASSING_TLS = re.compile(r"EOF|RESET|INTERNAL_ERROR|CLOSED|TIMEOUT")
+"""Reasons for which a handshake that broke off may well be made the next time."""
 _TIMEOUT_TYPES = frozenset({"APITimeoutError", "OpenAITimeoutError", "ReadTimeout", "WriteTimeout", "PoolTimeout"})
 _CUT_TYPES = frozenset(
     {"RemoteProtocolError", "IncompleteRead", "ClientPayloadError", "TransferEncodingError", "ReadError"}
@@ -291,6 +294,12 @@ def _is_page(causes: list[BaseException]) -> bool:
     return any(base.__name__ == "WebPage" for error in causes for base in type(error).__mro__)
 
 
+def _is_no_tls(error: BaseException) -> bool:
+    """Whether a handshake failed for what the two sides are: no TLS there, no version or cipher in common."""
+    match = _TLS.search(_words(error))
+    return match is not None and not _PASSING_TLS.search(match[1] or _words(error).upper())
+
+
 def _broke_reading(error: BaseException) -> bool:
     """Whether a package of LangChain's fell over an answer, as it does over one of a wrong shape."""
     frames = (frame for frame, _ in walk_tb(error.__traceback__))
@@ -308,6 +317,8 @@ def _by_type(causes: list[BaseException], message: str) -> Failure:
     ):
         return Failure(Kind.LOCAL, message)
     if any(isinstance(error, ssl.SSLCertVerificationError) or _UNTRUSTED in _words(error) for error in causes):
+        return Failure(Kind.NOT_FOUND, message, untrusted=True)
+    if names & _UNSENT_TYPES and any(map(_is_no_tls, causes)):
         return Failure(Kind.NOT_FOUND, message, untrusted=True)
     if names & _UNSENT_TYPES or any(isinstance(error, ConnectionRefusedError | socket.gaierror) for error in causes):
         return Failure(Kind.CONNECTION, message)
