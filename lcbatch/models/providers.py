@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from lcbatch import jsontext
+from lcbatch.credentials import check_model_argument
 from lcbatch.errors import ConfigError, UsageError
 from lcbatch.job import EXTRACTIVE, ModelOptions
 from lcbatch.models import LoadedModel, Told, identity_of, nothing_to_close
@@ -247,11 +248,8 @@ def arguments_of(options: ModelOptions) -> dict[str, Any]:
     }
     arguments = {name: value for name, value in named.items() if value is not None}
     for text in options.model_arg:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--model-arg {text!r} has no '='", hint="write it like top_p=0.9 or stop='[\"END\"]'")
-        if name.endswith("api_key"):
-            raise UsageError(f"--model-arg {name}: keys come from the environment only", hint="see --api-key-env")
+        check_model_argument(text)
+        name, _, value = text.partition("=")
         if name in _OWN_OPTIONS:
             raise UsageError(f"--model-arg {name} has an option of its own", hint=f"see {_OWN_OPTIONS[name]}")
         try:

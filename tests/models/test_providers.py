@@ -246,7 +246,7 @@ def test_the_identity_is_the_model_and_what_decides_its_answers() -> None:
 
 
 def test_no_secret_is_in_the_identity_or_in_what_is_shown() -> None:
-    headers = json.dumps({"X-Secret": "canary-header"})
+    headers = json.dumps({"X-Title": "canary-header"})
 
     loaded = load(base_url=HERE, model_arg=(f"default_headers={headers}",))
 
