@@ -65,7 +65,7 @@ class Failure:
     `retry_after_s` is what the provider asked for, in seconds from the moment of the verdict; `maybe_paid` says that the
     call may have been billed although no answer came; `outage` that the provider is given up, `budget` that the user's own
     cap is reached, and `untrusted` that who answers there is not known for the provider, which are the run's failures and not
-    the row's.
+    the row's. `page` says that a web page came in place of an answer.
     """
 
     kind: Kind
@@ -76,6 +76,7 @@ class Failure:
     outage: bool = False
     budget: bool = False
     untrusted: bool = False
+    page: bool = False
 
 
 class CallFailed(Exception):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
+from lcbatch.credentials import check_key_variable, check_model_argument
 from lcbatch.errors import UsageError
 
 RUN, SUMMARIZE, EMBED = "run", "summarize", "embed"
@@ -359,11 +360,18 @@ def _checked(spec: Field[Any], value: Any) -> Any:
     if isinstance(spec.default, tuple):
         value = (value,) if isinstance(value, str) else value
         if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
-            raise UsageError(f"{label} cannot be {value!r}", hint="a text, or a list of texts")
+            hint = _LIST_HINTS.get(spec.name)
+            # A table of arguments may hold a key, which is not to be shown.
+            shown = repr(value) if hint is None else f"a {type(value).__name__}"
+            raise UsageError(f"{label} cannot be {shown}", hint=hint or "a text, or a list of texts")
+        for part in value if spec.name == "model_arg" else ():
+            check_model_argument(part)
         return tuple(value)
     kind, _, optional = str(spec.type).partition(" | ")
     if value is None and optional:
         return None
+    if spec.name == "api_key_env":
+        check_key_variable(value, label)
     value = _typed(kind, value, label, least=1 if parse == "count" else 0)
     choices = spec.metadata["choices"]
     if choices and value not in choices:
@@ -393,12 +401,14 @@ def _endpoints(tables: Any) -> tuple[Endpoint, ...]:
     found = []
     for table in tables if isinstance(tables, list | tuple) else [tables]:
         if isinstance(table, Endpoint):
+            check_key_variable(table.api_key_env, "endpoints: api_key_env")
             found.append(table)
             continue
         if not isinstance(table, Mapping) or not isinstance(table.get("base_url"), str):
             raise UsageError("each of endpoints is a table with a base_url", hint=hint)
         if unknown := sorted(set(table) - set(known)):
             raise UsageError(f"endpoints: {unknown[0]!r} is no key of theirs", hint=suggestion(unknown[0], known))
+        check_key_variable(table.get("api_key_env"), "endpoints: api_key_env")
         given = {name: value for name, value in table.items() if value is not None}
         typed = {
             name: _typed(known[name].type.partition(" | ")[0], given[name], f"endpoints: {name}") for name in given
@@ -407,6 +417,9 @@ def _endpoints(tables: Any) -> tuple[Endpoint, ...]:
     return tuple(found)
 
 
+_LIST_HINTS: Mapping[str, str] = {
+    "model_arg": 'a text or a list of texts, as in model_arg = ["top_p=0.9"]; keys come from the environment only'
+}
 _TYPES: Mapping[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _TYPE_HINTS = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -5,6 +5,7 @@ A room implements what stands here and never imports another room; `wiring.py` a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ Clock: TypeAlias = Callable[[], float]
 
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
-Within: TypeAlias = Callable[[float], AbstractAsyncContextManager[object]]
+Within: TypeAlias = Callable[[float], AbstractAsyncContextManager[asyncio.Timeout]]
 """Bounds a block to so many seconds: TimeoutError out of it when they are over, as `asyncio.timeout` does."""
 
 Wait: TypeAlias = Callable[[Awaitable[Any]], Awaitable[None]]

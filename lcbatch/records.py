@@ -251,3 +251,7 @@ current_row: ContextVar[RowScope] = ContextVar("lcbatch_current_row")
 
 current_step: ContextVar[str] = ContextVar("lcbatch_current_step", default="")
 """The named part of a user's own chain that is running, "" outside of any: what the calls it makes say as Request's `step`."""
+
+answer_came: ContextVar[Callable[[], None]] = ContextVar("lcbatch_answer_came", default=lambda: None)
+"""To be called by who has an answer's whole body and needs time to understand it: the attempt's timeout counts no further, since
+an answer that is there is paid."""

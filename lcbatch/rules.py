@@ -112,13 +112,20 @@ class StopRules:
         hint = f"is it running, and is {address} right?"
         return ProviderUnreachable(f"nobody answers for {self.model}: {failure.message}", hint=hint)
 
+    def _untrusted(self, said: str) -> LcbatchError:
+        if "[SSL" in said and "CERTIFICATE_VERIFY" not in said:
+            address = "the address that the chain gives its model" if self.own_chain else "--base-url"
+            hint = f"does that port speak https? Look at {address}, and at a proxy in between"
+            return ConfigError(f"there is no TLS with the provider: {said}", hint=hint)
+        hint = "install ca-certificates, or point SSL_CERT_FILE at the authority that vouches for it"
+        return ConfigError(f"the provider's TLS certificate is not trusted: {said}", hint=hint)
+
     def _fatal(self, failure: Failure) -> LcbatchError | None:
         said = failure.message
         if failure.outage:
             return self._outage(failure)
         if failure.untrusted:
-            hint = "install ca-certificates, or point SSL_CERT_FILE at the authority that vouches for it"
-            return ConfigError(f"the provider's TLS certificate is not trusted: {said}", hint=hint)
+            return self._untrusted(said)
         if failure.budget:
             return MoneyStop(said, hint="the same command goes on with a higher cap; what was answered is kept")
         match failure.kind:

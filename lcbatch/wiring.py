@@ -33,7 +33,8 @@ from lcbatch.execute.deadlines import sleeping
 from lcbatch.job import EMBED, Job
 from lcbatch.models import LoadedModel
 from lcbatch.models.prices import price_of
-from lcbatch.models.providers import is_loopback, longest_answer
+from lcbatch.models.providers import longest_answer
+from lcbatch.models.proxies import is_loopback
 from lcbatch.models.quiet import QuietClients, overheard
 from lcbatch.models.served import Served
 from lcbatch.ports import Ask, Call, Clock, Emit, Price, Replies, Wait, Within

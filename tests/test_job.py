@@ -14,6 +14,11 @@ from lcbatch.errors import UsageError
 from lcbatch.job import ALL_TASKS, SUMMARIZE, Endpoint, Job, declared_options, parse_bytes, parse_duration
 
 _TEXT = st.text(max_size=20)
+_VARIABLE = st.from_regex(r"[A-Z_][A-Z0-9_]{0,20}", fullmatch=True)
+_BY_NAME: dict[str, st.SearchStrategy[Any]] = {
+    "api_key_env": st.none() | _VARIABLE,
+    "model_arg": st.lists(st.integers().map("seed={}".format), max_size=3).map(tuple),
+}
 _BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "str": _TEXT,
     "int": st.integers(0, 2**40),
@@ -21,13 +26,15 @@ _BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "tuple[str, ...]": st.lists(_TEXT, max_size=3).map(tuple),
     "tuple[Endpoint, ...]": st.lists(
-        st.builds(Endpoint, base_url=_TEXT, api_key_env=st.none() | _TEXT, rpm=st.none() | st.floats(0, 1e9)),
+        st.builds(Endpoint, base_url=_TEXT, api_key_env=st.none() | _VARIABLE, rpm=st.none() | st.floats(0, 1e9)),
         max_size=3,
     ).map(tuple),
 }
 
 
 def values_of(spec: Field[Any]) -> st.SearchStrategy[Any]:
+    if spec.name in _BY_NAME:
+        return _BY_NAME[spec.name]
     if spec.metadata["choices"]:
         return st.sampled_from(spec.metadata["choices"])
     kind, _, optional = str(spec.type).partition(" | ")

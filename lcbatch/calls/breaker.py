@@ -5,7 +5,8 @@ States as in M. Nygard, "Release It!" (2007): closed, open, and half-open while 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from lcbatch.errors import Failure, Kind
 
@@ -14,6 +15,8 @@ _DOWN = frozenset({Kind.CONNECTION, Kind.SERVER})
 
 
 _TRIES_BEFORE_FIRST_SUCCESS = 3
+_ROWS_BEFORE_FIRST_SUCCESS = 2
+"""One row may draw bad bodies for ever from a provider that answers all others."""
 _FAULTS_TO_OPEN = 4
 _SILENCE_TO_OPEN_S = 2.0
 """Both are needed: four faults in a row happen by chance where a third of all calls fails, but then others succeed meanwhile."""
@@ -22,6 +25,13 @@ _FIRST_PROBE_S = 1.0
 _LONGEST_PROBE_S = 60.0
 _HOPELESS_S = 60.0
 """A server that answered nothing but errors since the start is given up after this long."""
+
+
+class Asked(NamedTuple):
+    """Whose call it was, and what it said: two equal rows say the same, and one row may say several things."""
+
+    row: bytes = b""
+    said: bytes = b""
 
 
 @dataclass(slots=True)
@@ -39,6 +49,7 @@ class BreakerPolicy:
     gave_up: Failure | None = None
     last: Failure | None = None
     _in_a_row: int = 0
+    _bad_for: set[Asked] = field(default_factory=set)
     _last_success_s: float | None = None
     _probe_wait_s: float = _FIRST_PROBE_S
 
@@ -51,6 +62,18 @@ class BreakerPolicy:
         self.open_since_s = None
         self._probe_wait_s = _FIRST_PROBE_S
         return was_open
+
+    def bad_body(self, failure: Failure, asked: Asked, now_s: float) -> None:
+        """Something came that is no answer, where none has come yet. It is the row's failure, until others draw the same."""
+        self._bad_for.add(asked)
+        self.last = replace(failure, outage=True)
+        rows, said = (len({one[part] for one in self._bad_for}) for part in (0, 1))
+        if min(rows, said) >= _ROWS_BEFORE_FIRST_SUCCESS:
+            self.gave_up = self.last
+        elif self.open_since_s is None:
+            self._open(now_s)
+        else:
+            self.next_probe_s = max(self.next_probe_s, now_s + _FIRST_PROBE_S)
 
     def faulted(self, failure: Failure, now_s: float) -> bool:
         """A call met no provider; whether that begins an outage (or was a probe that prolongs it)."""
@@ -91,9 +114,9 @@ class BreakerPolicy:
     def _is_elsewhere(self, failure: Failure) -> bool:
         """Whether it looks like a wrong address: nobody there, or somebody else.
 
-        Nobody there is an outage where an earlier run met the provider; a page instead of an answer, before this run has seen
-        an answer, is not. Asked for each row, it might be billed for each.
+        Nobody there is an outage where an earlier run met the provider, and a bad body is a row's own there; a page instead of
+        an answer, before this run has seen an answer, is neither. Asked for each row, it might be billed for each.
         """
-        if self._last_success_s is not None:
+        if self._last_success_s is not None or (self.hopeful and not failure.page):
             return False
-        return failure.kind is Kind.BAD_BODY or (failure.kind is Kind.CONNECTION and not self.hopeful)
+        return failure.kind in {Kind.BAD_BODY, Kind.CONNECTION}

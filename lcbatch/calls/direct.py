@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from lcbatch.calls.failures import failure_of
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import CallEnded, CallStarted
 from lcbatch.ports import Ask, Call, Clock, Emit, Price, Within
-from lcbatch.records import Answer, Reply, Request, Usage
+from lcbatch.records import Answer, Reply, Request, Usage, answer_came
 
 
 def direct(
@@ -16,8 +17,8 @@ def direct(
 ) -> Call:
     """One attempt, no more: whatever goes wrong leaves as CallFailed with its verdict.
 
-    `timeout_s` bounds the whole attempt, however slowly the answer drips in; `within` keeps the time. Each CallStarted is
-    followed by one CallEnded, on cancel too.
+    `timeout_s` bounds the whole attempt until the answer is there, however slowly it drips in; `within` keeps the time. Each
+    CallStarted is followed by one CallEnded, on cancel too.
     """
 
     async def call(request: Request) -> Reply:
@@ -25,8 +26,12 @@ def direct(
         started_s = clock()
         emit(CallStarted(started_s))
         try:
-            async with within(timeout_s):
-                answer = await asked
+            async with within(timeout_s) as running:
+                token = answer_came.set(partial(_count_no_further, running))
+                try:
+                    answer = await asked
+                finally:
+                    answer_came.reset(token)
             _refuse_broken_off(answer)
         except asyncio.CancelledError:
             emit(
@@ -42,6 +47,11 @@ def direct(
         return reply
 
     return call
+
+
+def _count_no_further(running: asyncio.Timeout) -> None:
+    if not running.expired():
+        running.reschedule(None)
 
 
 def _refuse_broken_off(answer: Answer) -> None:

@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from traceback import walk_tb
 from typing import Any
 
 from lcbatch.calls.waits import wait_asked
@@ -67,6 +68,9 @@ _UNSENT_TYPES = frozenset(
 """The request never left: not even a timeout of these can have been paid."""
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 """OpenSSL's reason, which stands in the text: httpcore leaves the ssl module's exception out of the chain."""
+_TLS = re.compile(r"\[SSL(?:: ([A-Z0-9_]+))?\]")
+_PASSING_TLS = re.compile(r"EOF|RESET|INTERNAL_ERROR|CLOSED|TIMEOUT")
+"""Reasons for which a handshake that broke off may well be made the next time."""
 _TIMEOUT_TYPES = frozenset({"APITimeoutError", "OpenAITimeoutError", "ReadTimeout", "WriteTimeout", "PoolTimeout"})
 _CUT_TYPES = frozenset(
     {"RemoteProtocolError", "IncompleteRead", "ClientPayloadError", "TransferEncodingError", "ReadError"}
@@ -79,6 +83,8 @@ _UNREADABLE_TYPES = frozenset({"UnreadableAnswer", "ContentEncodingError", "Deco
 """What reading an answer gives up with. The SDK says a connection error around them, aiohttp that the answer was cut."""
 _BAD_BODY_TYPES = frozenset({"JSONDecodeError", "UnicodeDecodeError", "APIResponseValidationError"})
 _BAD_BODY = re.compile(r"unexpected response type|missing 'choices'|null value for 'choices'")
+_READ_BY = frozenset({"_create_chat_result", "_convert_dict_to_message", "_create_usage_metadata"})
+"""What LangChain's integrations call the functions that read an answer. Python's errors from there speak of the answer."""
 _OTHER_TYPES = {
     "NoProseError": Kind.NO_TEXT,
     "ContextOverflowError": Kind.CONTEXT_LENGTH,
@@ -114,7 +120,7 @@ def failure_of(error: BaseException) -> Failure:
     if kind is Kind.THROTTLE and _is_too_large(message.lower()):
         kind = Kind.INVALID_REQUEST
     if kind is None and (body is not None or _is_unreadable(causes)):
-        return Failure(Kind.BAD_BODY, message, maybe_paid=True)
+        return Failure(Kind.BAD_BODY, message, maybe_paid=True, page=_is_page(causes))
     if kind is None:
         return _by_type(causes, message)
     waits = kind in {Kind.THROTTLE, Kind.SERVER, Kind.TIMEOUT}
@@ -284,15 +290,35 @@ def _is_unreadable(causes: list[BaseException]) -> bool:
     return any(base.__name__ in _UNREADABLE_TYPES for error in causes for base in type(error).__mro__)
 
 
+def _is_page(causes: list[BaseException]) -> bool:
+    return any(base.__name__ == "WebPage" for error in causes for base in type(error).__mro__)
+
+
+def _is_no_tls(error: BaseException) -> bool:
+    """Whether a handshake failed for what the two sides are: no TLS there, no version or cipher in common."""
+    match = _TLS.search(_words(error))
+    return match is not None and not _PASSING_TLS.search(match[1] or _words(error).upper())
+
+
+def _broke_reading(error: BaseException) -> bool:
+    """Whether a package of LangChain's fell over an answer, as it does over one of a wrong shape."""
+    frames = (frame for frame, _ in walk_tb(error.__traceback__))
+    return any(
+        frame.f_code.co_name in _READ_BY and str(frame.f_globals.get("__name__")).startswith("langchain")
+        for frame in frames
+    )
+
+
 def _by_type(causes: list[BaseException], message: str) -> Failure:
     names = {base.__name__ for error in causes for base in type(error).__mro__}
-    said = message.lower()
     if (
         any(isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES for error in causes)
         or "MemoryError" in names
     ):
         return Failure(Kind.LOCAL, message)
     if any(isinstance(error, ssl.SSLCertVerificationError) or _UNTRUSTED in _words(error) for error in causes):
+        return Failure(Kind.NOT_FOUND, message, untrusted=True)
+    if names & _UNSENT_TYPES and any(map(_is_no_tls, causes)):
         return Failure(Kind.NOT_FOUND, message, untrusted=True)
     if names & _UNSENT_TYPES or any(isinstance(error, ConnectionRefusedError | socket.gaierror) for error in causes):
         return Failure(Kind.CONNECTION, message)
@@ -302,9 +328,16 @@ def _by_type(causes: list[BaseException], message: str) -> Failure:
         return Failure(Kind.TRUNCATED, message, maybe_paid=True)
     if names & (_CONNECTION_TYPES | _CUT_TYPES) or any(isinstance(error, OSError) for error in causes):
         return Failure(Kind.CONNECTION, message)
-    for name, kind in _OTHER_TYPES.items():
-        if name in names:
-            return Failure(kind, message)
+    if (kind := next((kind for name, kind in _OTHER_TYPES.items() if name in names), None)) is not None:
+        return Failure(kind, message)
+    return _of_the_answer(causes, names, message)
+
+
+def _of_the_answer(causes: list[BaseException], names: set[str], message: str) -> Failure:
+    said = message.lower()
     if names & _BAD_BODY_TYPES or _BAD_BODY.search(said) or isinstance(causes[0], LookupError):
         return Failure(Kind.BAD_BODY, message, maybe_paid=True)  # LookupError: LangChain on a reply without choices
+    if any(map(_broke_reading, causes)):
+        said = f"the answer has a shape that LangChain cannot read ({type(causes[0]).__name__})"
+        return Failure(Kind.BAD_BODY, said, maybe_paid=True)
     return Failure(Kind.CONTEXT_LENGTH if _CONTEXT.search(said) else Kind.UNKNOWN, message)

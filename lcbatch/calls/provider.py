@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from lcbatch.calls.breaker import BreakerPolicy
+from lcbatch import jsontext
+from lcbatch.calls.breaker import Asked, BreakerPolicy
 from lcbatch.calls.concurrency import ConcurrencyPolicy, PausePolicy
 from lcbatch.calls.keeping import keeping
 from lcbatch.calls.rate import RateLimits
 from lcbatch.errors import CallFailed, Failure, Kind
 from lcbatch.events import Gate, LimitChanged, Notice
 from lcbatch.ports import Call, Clock, Emit, Wait
-from lcbatch.records import Reply, Request
+from lcbatch.records import Reply, Request, current_row
 
 ENDPOINTS_OWN = frozenset({Kind.AUTH, Kind.QUOTA, Kind.NOT_FOUND})
 """What an endpoint is left out for: it would say the same to every call. Others may well take the key, or know the model."""
@@ -136,7 +137,7 @@ class Provider:
             try:
                 reply = await endpoint.call(request)
             except CallFailed as error:
-                if not self._failed(endpoint, error.failure, sent_s):
+                if not self._failed(endpoint, error.failure, request, sent_s):
                     raise
                 first = True
             else:
@@ -268,7 +269,7 @@ class Provider:
             self._emit(Notice(f"{self._name(endpoint)} answers again"))
             self._admit()
 
-    def _failed(self, endpoint: Endpoint, failure: Failure, sent_s: float) -> bool:
+    def _failed(self, endpoint: Endpoint, failure: Failure, request: Request, sent_s: float) -> bool:
         """Take note of a failure; whether the call is to wait for another turn instead of failing."""
         now_s = self._clock()
         self._slow_down(endpoint, failure, sent_s, now_s)
@@ -282,12 +283,15 @@ class Provider:
             if failure.status is not None:
                 self._up(endpoint, now_s)
             return False
-        if endpoint.breaker.faulted(failure, now_s):
+        if failure.kind is Kind.BAD_BODY:
+            endpoint.breaker.bad_body(failure, _asked(request), now_s)
+        elif endpoint.breaker.faulted(failure, now_s):
             rest = "its calls go elsewhere" if self._others(endpoint) or self._hands_on else "rows wait"
             self._emit(Notice(f"{self._name(endpoint)} is down ({failure.message}); {rest}, one probe at a time"))
         if endpoint.breaker.gave_up is not None:
             self._say_left_out(endpoint, endpoint.breaker.gave_up)
-        return endpoint.is_down
+            return True
+        return endpoint.is_down and failure.kind is not Kind.BAD_BODY
 
     def _slow_down(self, endpoint: Endpoint, failure: Failure, sent_s: float, now_s: float) -> None:
         if failure.kind is Kind.THROTTLE:
@@ -317,3 +321,10 @@ class Provider:
 
     def _name(self, endpoint: Endpoint) -> str:
         return endpoint.label if len(self.endpoints) > 1 else "the provider"
+
+
+def _asked(request: Request) -> Asked:
+    """Whose request this is; of several rows' it is its own."""
+    said = jsontext.digest_of([request.messages])
+    scope = current_row.get(None)
+    return Asked(scope.row.key if scope is not None else said, said)

@@ -38,7 +38,7 @@ def load_embedder(options: ModelOptions, *, env: Mapping[str, str], connections:
     if at.provider == "openai":
         from lcbatch.models.openai_embeddings import OpenAILane  # noqa: PLC0415 - loads LangChain and the SDK
 
-        lane = OpenAILane(_openai(at, arguments), connections)
+        lane = OpenAILane(_openai(at, arguments), connections, env)
         return LoadedModel(
             chat=_no_chat,
             label=options.model,

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from lcbatch.messages import answer_of, message_of
+from lcbatch.models.completions import understood
 from lcbatch.models.outline import Outline
 from lcbatch.models.plain import plain_answer
 from lcbatch.models.wire import StatusError, Wire
 from lcbatch.ports import Ask
-from lcbatch.records import Answer, Request
+from lcbatch.records import Answer, Request, answer_came
 
 if TYPE_CHECKING:
     from lcbatch.models.openai import FastChatOpenAI
@@ -51,8 +52,8 @@ class Lane:
     def shortcut(self, otherwise: Ask) -> Ask:
         """ports.Ask for plain requests; all else is asked as `otherwise` does.
 
-        Raises what ChatOpenAI raises, but for refusals and faults of the connection, which come as the wire raises them: the
-        verdict on them is the same.
+        Raises what ChatOpenAI raises, but for refusals, faults of the connection and what is no answer, which come as the wire
+        and `understood` raise them: the verdict on them is the same.
         """
 
         def ask(request: Request) -> Awaitable[Answer]:
@@ -69,6 +70,8 @@ class Lane:
         answer = plain_answer(body)
         if answer is not None:
             return answer
+        understood(body)  # what is no answer needs no LangChain to be refused
+        answer_came.get()()
         async with self._loading:  # in a thread: the calls in flight go on meanwhile
             chat = self._chat if self._chat is not None else await asyncio.to_thread(self.chat)
         return answer_of(message_of(chat.result(body)))

@@ -27,9 +27,11 @@ from openai.types.chat import ChatCompletion
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 
 from lcbatch.messages import answer_of, message_of, recast
+from lcbatch.models.completions import read_completion, understood
 from lcbatch.models.outline import CHAT, Outline
 from lcbatch.models.plain import Frame, plain_choice, usage_of
-from lcbatch.models.received import read_within_bounds
+from lcbatch.models.proxies import around_proxies
+from lcbatch.models.received import UnreadableAnswer, read_within_bounds
 from lcbatch.models.wire import FAULTS, Heard, Wire
 from lcbatch.records import Answer, Usage
 
@@ -128,10 +130,10 @@ class FastChatOpenAI(ChatOpenAI):
 
     def _formed(self, body: Any, form: Any) -> ChatResult:
         """An answer that was asked for in a form. Raises what the SDK raises for one that was cut off, or is not in that form."""
-        choices = body.get("choices") if isinstance(body, dict) and not body.get("error") else None
-        if not isinstance(choices, list):
+        understood(body)
+        if body.get("error"):
             return self.result(body)
-        is_cut = any(isinstance(one, dict) and one.get("finish_reason") in _CUT_OFF for one in choices)
+        is_cut = any(one.get("finish_reason") in _CUT_OFF for one in body["choices"])
         if is_cut or not isinstance(form, dict):
             completion = ChatCompletion.construct(**_as_the_sdk_reads_it(body))
             parsed = parse_chat_completion(response_format=form, input_tools=(), chat_completion=completion)
@@ -142,8 +144,15 @@ class FastChatOpenAI(ChatOpenAI):
         return result
 
     def result(self, body: Any) -> ChatResult:
-        """LangChain's own result for a completion's body. Raises what ChatOpenAI raises for one that is none."""
-        result = self._create_chat_result(_as_the_sdk_reads_it(body))
+        """LangChain's own result for a completion's body. Raises UnreadableAnswer for one that is none; for an error in it, what
+        ChatOpenAI raises.
+        """
+        understood(body)
+        try:
+            result = self._create_chat_result(_as_the_sdk_reads_it(body))
+        except (AttributeError, LookupError, TypeError, ValidationError) as error:
+            what = f"LangChain cannot read a part of it ({type(error).__name__})"
+            raise UnreadableAnswer(f"the answer is no chat completion: {what}") from None
         _note_refusal(result, body)
         return result
 
@@ -229,8 +238,9 @@ class FastChatOpenAI(ChatOpenAI):
             self._stock = openai.DefaultAsyncHttpxClient(
                 limits=limits,
                 proxy=self.openai_proxy or None,
+                mounts={} if self.openai_proxy else around_proxies(self.root_async_client.base_url.host),
                 follow_redirects=False,
-                event_hooks={"response": [self._overhear, read_within_bounds]},
+                event_hooks={"response": [self._overhear, read_within_bounds, read_completion]},
             )
             self._stock_sdk = self.root_async_client.with_options(http_client=self._stock, max_retries=0)
         if self._stock_sdk is not None:

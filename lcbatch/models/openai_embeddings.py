@@ -14,7 +14,9 @@ import orjson
 from yarl import URL
 
 from lcbatch.errors import CallFailed, Failure, Kind
+from lcbatch.models.completions import refuse_no_object
 from lcbatch.models.embedders import vectors_answer
+from lcbatch.models.straight import refuse_unsendable
 from lcbatch.models.wire import Heard, StatusError, Wire
 from lcbatch.records import Answer, Request, Usage
 from lcbatch.vectors import is_packed, packed
@@ -26,15 +28,17 @@ if TYPE_CHECKING:
 class OpenAILane:
     """Asks an OpenAI-shaped provider for vectors, as these embeddings would.
 
-    `connections` should be no less than the requests in flight. Timeouts are the caller's affair. Raises what Wire raises,
-    StatusError, and CallFailed for a success that holds no vectors.
+    `connections` should be no less than the requests in flight; `env` may have given headers, and ConfigError is
+    raised for one that cannot be sent. Timeouts are the caller's affair. Raises what Wire raises, StatusError, and CallFailed or
+    UnreadableAnswer for a success that holds no vectors.
     """
 
-    def __init__(self, embeddings: OpenAIEmbeddings, connections: int) -> None:
+    def __init__(self, embeddings: OpenAIEmbeddings, connections: int, env: Mapping[str, str]) -> None:
         sdk = embeddings.async_client._client  # noqa: SLF001 - its one way to the client
         address = URL(str(sdk.base_url).rstrip("/") + "/embeddings").extend_query(sdk.default_query)
         named = {**sdk.default_headers, **sdk.auth_headers}
         headers = {name: value for name, value in named.items() if isinstance(value, str)}
+        refuse_unsendable(headers, env)
         self._parameters = {"encoding_format": "base64", **embeddings._invocation_params}  # noqa: SLF001 - LangChain's own
         self._wire = Wire(str(address), headers, connections=connections)
 
@@ -54,10 +58,10 @@ class OpenAILane:
         response = await self._wire.post(_body({**self._parameters, **more, "input": texts}), {})
         if not response.is_success:
             raise StatusError(response)
-        body = response.parsed()
-        if isinstance(body, dict) and isinstance(body.get("error"), dict):
+        body = refuse_no_object(response.parsed(), "list of embeddings")
+        if isinstance(body.get("error"), dict):
             raise ValueError(body["error"])  # noqa: TRY004 - inside a 200, as OpenRouter does; told as LangChain tells it
-        data = body.get("data") if isinstance(body, dict) else None
+        data = body.get("data")
         if not isinstance(data, list):
             raise _no_vectors("no embeddings in the answer")
         counted = body.get("usage")
@@ -75,12 +79,14 @@ def _body(payload: Mapping[str, Any]) -> bytes:
 
 def _in_order(data: list[Any]) -> list[str]:
     """The vectors, packed, in the order of the texts. Some servers answer in lists of numbers, whatever they are asked for."""
+    if not all(isinstance(one, dict) for one in data):
+        raise _no_vectors("an embedding in the answer is no object")
     try:
         ordered = sorted(data, key=lambda one: one.get("index") or 0)
         vectors = [one["embedding"] for one in ordered]
         whole = [vector if isinstance(vector, str) else packed(vector) for vector in vectors]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _no_vectors(f"an embedding in the answer is none ({error})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_vectors("an embedding in the answer is no list of numbers") from error
     if not all(map(is_packed, whole)):
         raise _no_vectors("an embedding in the answer is no base64 of 32-bit floats")
     return whole

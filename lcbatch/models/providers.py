@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from lcbatch import jsontext
+from lcbatch.credentials import check_model_argument
 from lcbatch.errors import ConfigError, UsageError
 from lcbatch.job import EXTRACTIVE, ModelOptions
 from lcbatch.models import LoadedModel, Told, identity_of, nothing_to_close
 from lcbatch.models.outline import Memory, memory_of
 from lcbatch.models.prices import known_by, price_of
+from lcbatch.models.proxies import is_loopback, proxy_variable, refuse_malformed, with_scheme
 from lcbatch.models.shaping import as_openai_does, best_way, by_langchain
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ _KEY_VARIABLES = {
 }
 
 _THEIR_URLS = {
+    "openai": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
     "azure_openai": ("AZURE_OPENAI_ENDPOINT",),
     "anthropic": ("ANTHROPIC_API_URL", "ANTHROPIC_BASE_URL"),
     "mistralai": ("MISTRAL_BASE_URL",),
     "groq": ("GROQ_API_BASE",),
 }
-"""Where LangChain's classes look by themselves for an address. It stays theirs to read; a key is not to go there in the clear."""
+"""Where LangChain's classes look by themselves for an address, in this order. All but OpenAI's stays theirs to read; a key is not
+to go there in the clear."""
 
 _OWN_OPTIONS = {"model": "-m", "model_name": "-m", "base_url": "--base-url", "openai_api_base": "--base-url"}
 _NOT_THE_ANSWERS = frozenset({"default_headers", "default_query", "extra_headers", "timeout", "request_timeout"})
@@ -77,7 +80,7 @@ def provider_model(
         )
     setup = {"model": name, "base_url": base_url, "key": key or NO_KEY, "connections": connections, "told": told}
     # Arguments may hold secrets, which must not get into a file.
-    lane = _lane(setup, arguments, None if options.model_arg else memory_of(env))
+    lane = _lane(setup, arguments, None if options.model_arg else memory_of(env), env)
     return loaded(
         chat=lane.chat,
         aclose=lane.aclose,
@@ -89,9 +92,12 @@ def provider_model(
     )
 
 
-def _lane(setup: Mapping[str, Any], arguments: Mapping[str, Any], memory: Memory | None) -> Lane:
+def _lane(
+    setup: Mapping[str, Any], arguments: Mapping[str, Any], memory: Memory | None, env: Mapping[str, str]
+) -> Lane:
     """Over what is remembered of the model, else over what LangChain makes of it now."""
     from lcbatch.models.lane import Lane  # noqa: PLC0415 - aiohttp takes 80 ms, which only who sends something pays
+    from lcbatch.models.straight import refuse_unsendable  # noqa: PLC0415
     from lcbatch.models.wire import Wire  # noqa: PLC0415
 
     build: Callable[[], FastChatOpenAI] = partial(_openai, **setup, arguments=arguments)
@@ -103,6 +109,7 @@ def _lane(setup: Mapping[str, Any], arguments: Mapping[str, Any], memory: Memory
         outline, build = replace(chat.outline(longest_answer(chat)), objects=best_way(chat)), lambda: chat
         if memory is not None:
             memory.keep(known, setup["key"], outline)
+    refuse_unsendable({**outline.headers, **outline.frame.headers}, env)
     return Lane(outline, build, Wire(outline.address, outline.headers, connections=setup["connections"]))
 
 
@@ -121,14 +128,18 @@ def address_of(options: ModelOptions, env: Mapping[str, str]) -> Address:
     """Where the options and the environment say that the model is. Raises ConfigError, naming what to set."""
     assert options.model is not None
     provider, name = _provider_and_name(options.model)
-    base_url = options.base_url or _url_from(env, provider)
+    refuse_malformed(env)
+    given = _given_addresses(options, env, provider)
+    base_url = next(iter(given.values()), None) if options.base_url or provider == "openai" else None
     local = _is_local(base_url, provider, env)
     key = _key(options, provider, env, local=local)
-    if base_url is not None:
-        _refuse_open_wire(base_url, has_key=key not in {None, NO_KEY}, insecure_http=options.insecure_http)
-    for variable in _THEIR_URLS.get(provider, ()) if base_url is None else ():
-        if env.get(variable):
-            _refuse_open_wire(env[variable], has_key=key is not None, insecure_http=options.insecure_http)
+    has_key = key not in {None, NO_KEY}
+    for source, url in given.items():
+        _refuse_open_wire(source, url, has_key=has_key, insecure_http=options.insecure_http)
+        if provider == "openai" and has_key and not options.insecure_http:
+            _refuse_open_proxy(url, arguments_of(options).get("openai_proxy") or env.get("OPENAI_PROXY"))
+        if provider != "openai":
+            _refuse_proxied_loopback(url, env)
     return Address(provider, name, base_url, key, local)
 
 
@@ -237,11 +248,8 @@ def arguments_of(options: ModelOptions) -> dict[str, Any]:
     }
     arguments = {name: value for name, value in named.items() if value is not None}
     for text in options.model_arg:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--model-arg {text!r} has no '='", hint="write it like top_p=0.9 or stop='[\"END\"]'")
-        if name.endswith("api_key"):
-            raise UsageError(f"--model-arg {name}: keys come from the environment only", hint="see --api-key-env")
+        check_model_argument(text)
+        name, _, value = text.partition("=")
         if name in _OWN_OPTIONS:
             raise UsageError(f"--model-arg {name} has an option of its own", hint=f"see {_OWN_OPTIONS[name]}")
         try:
@@ -270,18 +278,49 @@ def _key(options: ModelOptions, provider: str, env: Mapping[str, str], *, local:
     )
 
 
-def _url_from(env: Mapping[str, str], provider: str) -> str | None:
-    """Where the client would go by itself, so that it is judged like a --base-url."""
-    return (env.get("OPENAI_BASE_URL") or env.get("OPENAI_API_BASE") or None) if provider == "openai" else None
+def _given_addresses(options: ModelOptions, env: Mapping[str, str], provider: str) -> dict[str, str]:
+    """Addresses by what gives them: --base-url, else the variables in which the client looks by itself."""
+    if options.base_url:
+        return {"--base-url": options.base_url}
+    return {name: env[name] for name in _THEIR_URLS.get(provider, ()) if env.get(name)}
 
 
-def _refuse_open_wire(base_url: str, *, has_key: bool, insecure_http: bool) -> None:
-    parts = _split(base_url)
-    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(f"--base-url {base_url!r} is no http(s) URL", hint="write it like http://127.0.0.1:8000/v1")
-    if parts.scheme == "http" and has_key and not insecure_http and not is_loopback(parts.hostname):
+def _refuse_open_wire(source: str, url: str, *, has_key: bool, insecure_http: bool) -> None:
+    """Raise ConfigError for an address that is none, or over which a key would be read by others. `source` gave it."""
+    parts = _split(url)
+    scheme, host = (parts.scheme, parts.hostname) if parts is not None else ("", None)
+    if scheme == "http" and host and has_key and not insecure_http and not is_loopback(host):
         raise ConfigError(
-            f"a key would travel unencrypted to {parts.hostname}", hint="use https, or allow it with --insecure-http"
+            f"a key would travel unencrypted to {host}", hint="use https, or allow it with --insecure-http"
+        )
+    if "@" in (parts.netloc if parts is not None else url):
+        raise ConfigError(
+            f"{source} has a user or a password in it, which no model provider takes there",
+            hint="leave out all that stands before the @; the key comes from the environment (--api-key-env)",
+        )
+    if scheme not in {"http", "https"} or not host:
+        raise ConfigError(f"{source} {url!r} is no http(s) URL", hint="write it like http://127.0.0.1:8000/v1")
+
+
+def _refuse_open_proxy(url: str, proxy: object) -> None:
+    """Raise ConfigError where the proxy that the client was given would read a key that is sent over plain http."""
+    parts = _split(with_scheme(str(proxy))) if proxy else None
+    host = parts.hostname if parts is not None else None
+    if host and not is_loopback(host) and urlsplit(url).scheme == "http":
+        raise ConfigError(
+            f"a key would travel unencrypted to the proxy at {host}",
+            hint="leave out openai_proxy (OPENAI_PROXY), or allow it with --insecure-http",
+        )
+
+
+def _refuse_proxied_loopback(url: str, env: Mapping[str, str]) -> None:
+    """Raise ConfigError where a client that is not ours to make would ask a proxy for the proxy's own localhost."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    variable = proxy_variable(parts.scheme, host, env) if parts.scheme == "http" and is_loopback(host) else None
+    if variable is not None:
+        raise ConfigError(
+            f"the requests to {host} would go to the proxy that {variable} names", hint=f"add {host} to NO_PROXY"
         )
 
 
@@ -300,10 +339,3 @@ def _is_local(base_url: str | None, provider: str, env: Mapping[str, str]) -> bo
         return provider == "ollama" and not env.get("OLLAMA_HOST")
     parts = _split(base_url)
     return parts is not None and is_loopback(parts.hostname or "")
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lcbatch.messages import shallow_copy
+from lcbatch.models.completions import read_completion
+from lcbatch.models.proxies import around_proxies
 from lcbatch.models.received import read_within_bounds
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class QuietClients:
         self._quiet: dict[int, tuple[weakref.ref[Any], Any]] = {}
         self._lanes: dict[int, tuple[weakref.ref[Any], FastChatOpenAI]] = {}
         self._twins: dict[int, _Twin] = {}
-        self._own: dict[str, Any] = {}
+        self._own: dict[tuple[str, ...], Any] = {}
         self._users: list[Any] = []
 
     def quiet(self, model: BaseChatModel) -> BaseChatModel:
@@ -152,14 +154,18 @@ class QuietClients:
 
     def _http_client(self, sdk: Any) -> Any:
         name = type(sdk).__module__.partition(".")[0]
-        if name not in self._own:
+        straight = around_proxies(sdk.base_url.host)
+        key = (name, *straight)
+        if key not in self._own:
             package: Any = sys.modules[name]
             limits = type(package.DEFAULT_CONNECTION_LIMITS)(
                 max_connections=self._connections, keepalive_expiry=_KEEPALIVE_S
             )
-            hooks = {"response": [_on_response, read_within_bounds]}
-            self._own[name] = package.DefaultAsyncHttpxClient(limits=limits, follow_redirects=False, event_hooks=hooks)
-        return self._own[name]
+            hooks = {"response": [_on_response, read_within_bounds, read_completion]}
+            self._own[key] = package.DefaultAsyncHttpxClient(
+                limits=limits, follow_redirects=False, event_hooks=hooks, mounts=straight
+            )
+        return self._own[key]
 
     def _listen(self, client: Any) -> None:
         if all(client is not known for known in self._users):

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import aiohttp
 
+from lcbatch.errors import ConfigError
 from lcbatch.models.received import MOST_BYTES, too_long
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30.0)
@@ -82,6 +83,17 @@ class Straight:
                 transport.abort()  # closing alone would send the rest, which somebody might bill
                 connection.close()
         return message.code, message.headers, whole
+
+
+def refuse_unsendable(headers: Mapping[str, str], env: Mapping[str, str]) -> None:
+    """Raise ConfigError for a header with a line break or the like in it, naming what gave it: each row would fail for it."""
+    for name, value in headers.items():
+        if _CONTROL.search(name) or _CONTROL.search(value):
+            given = [variable for variable in sorted(env) if variable.startswith("OPENAI_") and env[variable] == value]
+            raise ConfigError(
+                f"{given[0] if given else f'the header {name!r}'} has a character that no request can carry",
+                hint="look for a line break in it" if given else "look at --model-arg default_headers",
+            )
 
 
 async def read(content: aiohttp.StreamReader) -> bytes:

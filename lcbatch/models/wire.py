@@ -13,6 +13,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from lcbatch import jsontext
+from lcbatch.models.proxies import is_loopback, with_scheme
 from lcbatch.models.received import UnreadableAnswer, secrets_of, without
 from lcbatch.models.straight import SHORT_BYTES, TIMEOUT, Reply, Straight, read
 
@@ -144,10 +145,20 @@ class Wire:
 
 
 def _proxy_for(url: URL) -> tuple[Any, Any]:
-    """The environment's proxy for this address, found once: aiohttp's own `trust_env` asks a thread for it twice a request."""
-    from aiohttp.helpers import get_env_proxy_for_url  # noqa: PLC0415
+    """The environment's proxy for this address, found once: aiohttp's own `trust_env` asks a thread for it twice a request.
 
+    None for loopback: a proxy's localhost is another machine, and a key would travel there in the clear.
+    """
+    from urllib.request import getproxies  # noqa: PLC0415 - only who opens a connection needs it
+
+    from aiohttp.helpers import get_env_proxy_for_url, strip_auth_from_url  # noqa: PLC0415
+
+    if url.host is None or is_loopback(url.host):
+        return None, None
     try:
-        return get_env_proxy_for_url(url)
+        proxy, proxy_auth = get_env_proxy_for_url(url)
     except LookupError:
         return None, None
+    if proxy.host is None:  # `host:port` alone
+        proxy, proxy_auth = strip_auth_from_url(URL(with_scheme(getproxies()[url.scheme])))
+    return proxy, proxy_auth

@@ -61,9 +61,9 @@ async def _rows(call: Call, rows: int, callers: int) -> list[Failure]:
     failures: list[Failure] = []
 
     async def caller() -> None:
-        for _ in numbers:
+        for number in numbers:
             try:
-                await call(Request([]))
+                await call(Request([{"role": "user", "content": str(number)}]))
             except CallFailed as error:
                 failures.append(error.failure)
 
@@ -107,6 +107,54 @@ def test_a_wrong_address_is_said_after_the_first_tries(kind: Kind) -> None:
         assert len(provider.sent_s) <= 4
         assert {failure.kind for failure in failures} == {kind}
         assert asyncio.get_running_loop().time() < 10.0
+
+    run_virtual(main())
+
+
+class _Odd:
+    """Sends what is no answer for the text `bad`, and answers all others."""
+
+    def __init__(self, *, page: bool = False) -> None:
+        self.asked: list[str] = []
+        self._page = page
+
+    async def __call__(self, request: Request) -> Reply:
+        self.asked.append(request.messages[0]["content"])
+        if self.asked[-1].startswith("bad"):
+            raise CallFailed(Failure(Kind.BAD_BODY, "its choices are empty", maybe_paid=True, page=self._page))
+        return _REPLY
+
+
+@pytest.mark.parametrize("hopeful", [False, True])
+@pytest.mark.parametrize("page", [False, True])
+def test_a_row_that_alone_draws_bad_bodies_fails_alone(*, hopeful: bool, page: bool) -> None:
+    async def main() -> None:
+        provider = _Odd(page=page)
+        call = _stack(provider, BreakerPolicy(hopeful=hopeful), [])
+        for text in ("bad", "a", "b"):
+            request = Request([{"role": "user", "content": text}])
+            if text != "bad":
+                assert await call(request) == _REPLY
+                continue
+            with pytest.raises(CallFailed) as raised:
+                await call(request)
+            assert not raised.value.failure.outage
+        assert provider.asked == ["bad", "bad", "a", "b"]
+        assert asyncio.get_running_loop().time() < 10.0
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(("page", "outage"), [(True, [False, True]), (False, [False, False])])
+def test_who_has_answered_before_is_another_only_when_pages_come(*, page: bool, outage: list[bool]) -> None:
+    async def main() -> None:
+        call = _stack(_Odd(page=page), BreakerPolicy(hopeful=True), [])
+        found = []
+        for text in ("bad 1", "bad 2"):
+            with pytest.raises(CallFailed) as raised:
+                await call(Request([{"role": "user", "content": text}]))
+            found.append(raised.value.failure.outage)
+        assert found == outage
 
     run_virtual(main())
 

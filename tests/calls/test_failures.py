@@ -585,6 +585,19 @@ def test_a_certificate_that_nobody_trusts_is_told_by_its_type_and_by_its_text() 
     assert not failure_of(connection_error(OSError("no"))).untrusted
 
 
+def test_a_handshake_that_cannot_mend_itself_is_no_outage() -> None:
+    for reason, is_told in (
+        ("WRONG_VERSION_NUMBER", True),
+        ("SSLV3_ALERT_HANDSHAKE_FAILURE", True),
+        ("UNEXPECTED_EOF_WHILE_READING", False),
+        ("TLSV1_ALERT_INTERNAL_ERROR", False),
+    ):
+        failure = failure_of(connection_error(ConnectError(f"[SSL: {reason}] it says (_ssl.c:1006)")))
+        assert failure.untrusted == is_told, reason
+        assert failure.kind is (Kind.NOT_FOUND if is_told else Kind.CONNECTION)
+    assert not failure_of(connection_error(ReadError("[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]"))).untrusted
+
+
 def test_a_verdict_stays_the_same_verdict() -> None:
     failure = Failure(Kind.REFUSAL, "no")
 

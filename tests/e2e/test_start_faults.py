@@ -160,3 +160,27 @@ def test_a_working_directory_that_was_removed_is_said_and_what_needs_none_works(
         assert "the working directory is gone" in ended.stderr + ended.stdout
     assert ran("export", str(out)).returncode == ran("status", str(out)).returncode == 0
     assert len(shop.billed()) == before
+
+
+@pytest.mark.parametrize("fault", ["html", "badjson"])
+def test_a_row_that_always_draws_a_bad_body_fails_alone_and_at_each_rerun(
+    provider: SimulatorProcess, tmp_path: Path, fault: str
+) -> None:
+    shop = Shop(provider, tmp_path)
+    good = [f"row {index}" for index in range(5)]
+    shop.write("in.jsonl", rows_of(f"[[fault:{fault}]]", *good))
+    for requests in (len(good) + 2, 2):
+        before = _requests(shop)
+        report = asyncio.run(shop.run("in.jsonl", concurrency="1", output="out.jsonl"))
+        assert report.exit_code == 3, report.error
+        assert sorted(row["text"] for row in shop.output()) == good
+        assert _requests(shop) - before == requests, "two attempts for the bad one, and none for what is answered"
+
+
+def test_one_row_alone_and_a_page_are_that_row_s_failure(provider: SimulatorProcess, tmp_path: Path) -> None:
+    shop = Shop(provider, tmp_path)
+    shop.write("in.jsonl", rows_of("[[fault:html]]"))
+    assert asyncio.run(shop.run("in.jsonl")).exit_code == 3
+    (failed,) = shop.output("out.jsonl.errors.jsonl")
+    assert failed["_lcbatch_error"]["kind"] == "bad_body"
+    assert "a web page and no chat completion" in failed["_lcbatch_error"]["message"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import struct
 from base64 import b64encode
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from lcbatch.errors import CallFailed, ConfigError, Kind, UsageError
 from lcbatch.job import ModelOptions
 from lcbatch.models import LoadedModel
 from lcbatch.models.embedders import embedding, load_embedder
+from lcbatch.models.received import UnreadableAnswer
 from lcbatch.records import Answer, Request, Usage
 from lcbatch.simulator.process import SimulatorProcess
 from lcbatch.vectors import packed, unpacked
@@ -143,6 +145,9 @@ def test_vectors_come_in_the_order_of_the_texts_also_as_numbers() -> None:
     assert answer.usage == Usage(3)
 
 
+_PYTHONS_WORDS = re.compile(r"NoneType|object has no|indices|validation error|subscriptable")
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -150,14 +155,18 @@ def test_vectors_come_in_the_order_of_the_texts_also_as_numbers() -> None:
         {"data": [{"embedding": "no base64!"}, {"embedding": "AAAA"}]},
         {"data": [{"embedding": None}, {"embedding": []}]},
         {"object": "list"},
+        {"data": [None, 5]},
+        {"data": "abc"},
         ["nothing"],
+        "<html>",
     ],
 )
 def test_an_answer_without_a_vector_for_each_text_is_a_bad_body(body: Any) -> None:
-    with pytest.raises(CallFailed) as raised:
+    with pytest.raises((CallFailed, UnreadableAnswer)) as raised:
         asyncio.run(answered(body, "a", "b"))
-    assert raised.value.failure.kind is Kind.BAD_BODY
-    assert raised.value.failure.maybe_paid
+    failure = failure_of(raised.value)
+    assert (failure.kind, failure.maybe_paid) == (Kind.BAD_BODY, True)
+    assert not _PYTHONS_WORDS.search(failure.message)
 
 
 def test_other_providers_are_asked_through_aembed_documents() -> None:

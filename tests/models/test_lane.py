@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from lcbatch.calls.asking import invoking
+from lcbatch.calls.direct import direct
 from lcbatch.calls.failures import failure_of
 from lcbatch.errors import Failure
 from lcbatch.models.lane import Lane
@@ -19,7 +21,7 @@ from lcbatch.models.outline import Memory, Outline, memory_of
 from lcbatch.models.plain import Frame
 from lcbatch.models.wire import Wire
 from lcbatch.ports import Ask
-from lcbatch.records import Answer, Request
+from lcbatch.records import Answer, Reply, Request
 from lcbatch.simulator.process import SimulatorProcess
 
 _KEY = "sk-canary"
@@ -98,6 +100,37 @@ def test_langchain_is_asked_for_only_when_something_is_not_plain(simulator: Simu
     answers, times = asyncio.run(ask(refused, refused, replace(plain, params={"max_tokens": 3})))
     assert times == 1
     assert [answer.native is not None for answer in answers] == [True, True, True]
+
+
+def test_an_answer_that_is_there_is_not_given_up_while_langchain_loads(simulator: SimulatorProcess) -> None:
+    running: list[asyncio.Timeout] = []
+    left: list[float | None] = []
+
+    def within(seconds: float) -> asyncio.Timeout:
+        running.append(asyncio.timeout(seconds))
+        return running[-1]
+
+    def load() -> FastChatOpenAI:
+        left.append(running[-1].when())
+        return _chat(simulator.base_url)
+
+    async def ask() -> Reply:
+        chat = _chat(simulator.base_url)
+        lane = Lane(chat.outline(None), load, Wire(chat.address, chat.headers, connections=2))
+        call = direct(
+            lane.shortcut(invoking(lane.chat)), label="x", timeout_s=60.0, price=lambda *_: None, clock=time.monotonic,
+            emit=lambda _: None, within=within,
+        )  # fmt: skip
+        try:
+            await call(Request([{"role": "user", "content": "hello"}]))
+            left.append(running[-1].when())
+            return await call(Request([{"role": "user", "content": "[[fault:refusal]]"}]))
+        finally:
+            await lane.aclose()
+
+    assert asyncio.run(ask()).text == ""
+    assert left[0] is not None, "as long as it has not come, the time counts"
+    assert left[1:] == [None]
 
 
 def test_what_is_remembered_is_what_was_made_but_for_the_key(tmp_path: Path) -> None:

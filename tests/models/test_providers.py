@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from lcbatch.errors import ConfigError, UsageError
 from lcbatch.job import ModelOptions
 from lcbatch.models import LoadedModel, load_model
+from lcbatch.models.embedders import load_embedder
 from lcbatch.models.openai import FastChatOpenAI
 from lcbatch.models.prices import price_of
 from lcbatch.models.providers import address_of
@@ -157,6 +158,54 @@ def test_a_key_does_not_travel_in_the_open(url: str) -> None:
     assert load(base_url=url.replace("http:", "https:")).chat()
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
+@pytest.mark.parametrize("value", ["::x::", "http://", "http://h:port", "http://user:secret-1@"])
+def test_a_variable_that_names_no_proxy_is_said_without_its_value(name: str, value: str) -> None:
+    error = refusal(env={"OPENAI_API_KEY": KEY, name: value}, base_url=HERE)
+    assert name in error.message
+    assert "secret-1" not in error.message + error.hint
+    for usable in ("http://h:3128", "h:3128", "http://user:word@h:1", ""):
+        assert address_of(ModelOptions(model="openai:m"), {"OPENAI_API_KEY": KEY, name: usable})
+
+
+def test_a_password_in_an_address_is_refused_and_not_quoted() -> None:
+    for url in ("http://user:secret-1@127.0.0.1:1/v1", "https://user@x.test/v1", "http://user:secret-1/2@127.0.0.1/v1"):
+        error = refusal(base_url=url)
+        assert error.message.startswith("--base-url has a user or a password in it")
+        assert "secret-1" not in error.message + error.hint
+        assert "OPENAI_BASE_URL has" in refusal(env={"OPENAI_BASE_URL": url, "OPENAI_API_KEY": KEY}).message
+
+
+def test_a_header_that_no_request_can_carry_is_named_by_what_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "a\nb")
+    env = {"OPENAI_API_KEY": KEY, "OPENAI_ORG_ID": "a\nb"}
+    assert "OPENAI_ORG_ID has a character that no request can carry" in refusal(env=env).message
+    with pytest.raises(ConfigError, match="OPENAI_ORG_ID has a character"):
+        load_embedder(ModelOptions(model="openai:m"), env=env, connections=1)
+    monkeypatch.delenv("OPENAI_ORG_ID")
+    given = 'default_headers={"X-Title": "a\\nb"}'
+    assert "the header 'X-Title'" in refusal(model_arg=(given,)).message
+
+
+def test_a_proxy_that_the_client_is_given_does_not_read_the_key() -> None:
+    for variable, arguments in (("OTHER", ("openai_proxy=http://192.0.2.1:1",)), ("OPENAI_PROXY", ())):
+        given = {"OPENAI_API_KEY": KEY, variable: "http://192.0.2.1:1"}
+        error = refusal(env=given, base_url=HERE, model_arg=arguments)
+        assert "unencrypted to the proxy at 192.0.2.1" in error.message
+        allowed = ModelOptions(model="openai:m", base_url=HERE, insecure_http=True)
+        assert address_of(allowed, given)
+        assert address_of(ModelOptions(model="openai:m"), given), "over https it sees nothing"
+
+
+def test_a_client_that_is_not_ours_is_kept_from_a_proxys_localhost() -> None:
+    there = ModelOptions(model="anthropic:m", base_url="http://127.0.0.1:1")
+    env = {"ANTHROPIC_API_KEY": KEY, "HTTP_PROXY": "http://192.0.2.1:1"}
+    with pytest.raises(ConfigError, match="the proxy that HTTP_PROXY names") as raised:
+        address_of(there, env)
+    assert "add 127.0.0.1 to NO_PROXY" in raised.value.hint
+    assert address_of(there, {**env, "no_proxy": "127.0.0.1"})
+
+
 @pytest.mark.parametrize(
     "url", ["api.provider.test/v1", "ftp://x/v1", "http://", "http://[::1/v1", "http://x:port/v1", "http://x:99999"]
 )
@@ -197,7 +246,7 @@ def test_the_identity_is_the_model_and_what_decides_its_answers() -> None:
 
 
 def test_no_secret_is_in_the_identity_or_in_what_is_shown() -> None:
-    headers = json.dumps({"X-Secret": "canary-header"})
+    headers = json.dumps({"X-Title": "canary-header"})
 
     loaded = load(base_url=HERE, model_arg=(f"default_headers={headers}",))
 

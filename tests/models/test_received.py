@@ -43,7 +43,7 @@ class _Own(ChatOpenAI):
 
 
 @asynccontextmanager
-async def _ways(base_url: str) -> Any:
+async def by_every_way(base_url: str) -> Any:
     """By name: past LangChain, LangChain over the wire, the SDK because of an option, a user's own model."""
     set_up: dict[str, Any] = {"model": "sim", "base_url": base_url, "api_key": SecretStr(_KEY), "max_retries": 0}
     chat, clients = FastChatOpenAI(**set_up), QuietClients(10)
@@ -73,7 +73,7 @@ async def _verdict(ask: Ask, text: str) -> tuple[Failure, str]:
 
 def _verdicts(base_url: str, text: str) -> dict[str, tuple[Failure, str]]:
     async def main() -> dict[str, tuple[Failure, str]]:
-        async with asyncio.timeout(60), _ways(base_url) as ways:
+        async with asyncio.timeout(60), by_every_way(base_url) as ways:
             return {name: await _verdict(ask, text) for name, ask in ways.items()}
 
     return asyncio.run(main())
@@ -123,7 +123,7 @@ def test_an_answer_is_read_up_to_the_bound_and_no_further(
 async def _lengths(base_url: str) -> dict[str, int | str]:
     """How long the answer was on each way, or why there is none."""
     came: dict[str, int | str] = {}
-    async with _ways(base_url) as ways:
+    async with by_every_way(base_url) as ways:
         for name, ask in ways.items():
             try:
                 came[name] = len((await ask(Request([{"role": "user", "content": "[[fault:big]]"}]))).text)

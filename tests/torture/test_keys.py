@@ -50,7 +50,8 @@ _PATHS = {
     "all is well": _Path(_run(*_HERE, "--meta", "--progress", "json", "--summary-json", "figures.json"), 0),
     "rows whose refusal quotes it": _Path(_run(*_HERE, "-j", "1"), 3, texts=_ECHOES),
     "a refusal that quotes it": _Path(_run(*_HERE), 77, texts=("[[fault:echo]]",)),
-    "a page that quotes it": _Path(_run(*_HERE), 78, texts=("[[fault:echo-html]]",)),
+    "a page that quotes it": _Path(_run(*_HERE), 3, texts=("[[fault:echo-html]]",)),
+    "pages that quote it": _Path(_run(*_HERE), 78, texts=("[[fault:echo-html]]", "[[fault:echo-html]] b")),
     "a key by another name": _Path(_run(*_HERE, "--api-key-env", "MY_OWN"), 77, {"MY_OWN": KEY}, ("[[fault:echo]]",)),
     "endpoints": _Path(_run(), 77, {"EU_TOKEN": KEY}, texts=("[[fault:echo]]",), files={"lcbatch.toml": _ENDPOINTS}),
     "embeddings": _Path(

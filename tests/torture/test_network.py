@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,6 +207,37 @@ def test_who_cannot_be_trusted_gets_no_request(tmp_path: Path, wrong: str, name:
         code, said = run(url, cert)
     assert code == 0, said
     note(f"TLS certificate {wrong} ({name})", "78 and the hint, no row failed", "so")
+
+
+@contextmanager
+def _plain_http() -> Iterator[int]:
+    """The port of a server that answers everything, a TLS handshake too, as web servers do: in the clear."""
+
+    class Refusing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+@pytest.mark.parametrize("name", _WAYS)
+def test_https_where_only_http_is_spoken_is_said_at_once(shop: Shop, name: str) -> None:
+    shop.write("in.jsonl", [{"text": "a"}])
+    with _plain_http() as port:
+        options = way(name, shop, f"https://127.0.0.1:{port}/v1")
+        ended = measured("run", "in.jsonl", *options, "-o", "out.jsonl", cwd=shop.folder, env={"OPENAI_API_KEY": KEY})
+    assert ended.code == 78, ended.said
+    assert "there is no TLS with the provider" in ended.said
+    assert "hint: does that port speak https?" in ended.said
+    assert not (shop.folder / "out.jsonl.errors.jsonl").exists(), "it is no row's fault"
 
 
 def test_tracing_to_others_is_announced(shop: Shop) -> None:
