@@ -63,7 +63,9 @@ class Frame:
             return None
         messages = []
         for message in request.messages:
-            if message.keys() != _PLAIN_KEYS or type(message["content"]) is not str or message["role"] not in roles:
+            if message.keys() != _PLAIN_KEYS or type(message["content"]) is not str or type(message["role"]) is not str:
+                return None
+            if message["role"] not in roles:
                 return None
             messages.append({"role": roles[message["role"]], "content": message["content"]})
         return self.around(messages, request.params)

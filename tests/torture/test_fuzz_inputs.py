@@ -190,6 +190,7 @@ def _chain() -> RequestChain:
 @example(fields={"body": {"messages": [{"role": "user", "content": "x"}], "tools": 5, "response_format": []}})
 @example(fields={"messages": [{"role": "assistant", "content": "x", "tool_calls": [1]}]})
 @example(fields={"messages": [{"role": "user", "content": "\ud800"}]})
+@example(fields={"messages": [{"role": [], "content": ""}]})
 @tries(100, 20_000)
 def test_rows_that_are_requests(fields: dict[str, Json]) -> None:
     chain = _chain()
@@ -248,9 +249,11 @@ _SCHEMAS: st.SearchStrategy[Json] = st.recursive(
 _LOOP = {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/a"}}}
 
 
+@pytest.mark.filterwarnings("ignore:Possible:FutureWarning")  # Python's, of a pattern that it takes all the same
 @given(schema=_SCHEMAS | JSON, value=st.fixed_dictionaries({}, optional={"a": JSON, "b": JSON}))
 @example(schema=_LOOP, value={"a": 1})
 @example(schema={"type": "object", "patternProperties": {"[": {}}}, value={"a": 1})
+@example(schema={"type": "object", "patternProperties": {"[[": {}}}, value={"a": 1})
 @example(schema={"type": "object", "properties": {"a": {"pattern": "("}}}, value={"a": "x"})
 @example(schema={"type": "object", "properties": {"a": {"multipleOf": 1e-300}}}, value={"a": 1e308})
 @tries(150, 20_000)
