@@ -177,13 +177,14 @@ async def refuse_other_store(place: Place, store: RunStore) -> str | None:
     """Raise RefusedError where a run has worked on the output of which this store has never heard: its answers would be paid
     for again.
 
-    Its log was deleted after a crash, it is an older copy, or another output's. Where that run came to its end, and the output
-    is as this store left it, both were put back together: what to say of that.
+    Its log was deleted after a crash, it is an older copy, or another output's. Where the output is as this store left it, and
+    that run came to its end or worked with a store that this one came after, nothing is missing: what to say of that.
     """
     output, mark = place.paths.output, mark_of(_witness(place))
     if mark is None or await store.knows(mark, OUTPUT_VIEW):
         return None
-    if output is not None and marks.has_ended(mark) and _is_as_left(output, await store.left(OUTPUT_VIEW)):
+    is_after = marks.has_ended(mark) or (store.holds_rows and store.is_another_than(mark))
+    if output is not None and is_after and _is_as_left(output, await store.left(OUTPUT_VIEW)):
         return f"{place.store} is not the run store of the last run on {output}: what only that one knew is asked again"
     raise RefusedError(
         f"the run store {place.store} knows nothing of what the last run that wrote {output or 'to the pipe'} had come to: "
@@ -228,7 +229,7 @@ def forget_writer(place: Place) -> None:
 def note_writer(place: Place, store: RunStore, beat: int, *, ended: bool) -> None:
     """The output is this run's, up to a beat of its positions. Only when the store has that safe from power loss."""
     # The run's first must not come out of a power loss as the one before it, of which a new store has never heard.
-    keep_mark(_witness(place), marks.mark(store.mark, beat, ended=ended), durable=beat == 1)
+    keep_mark(_witness(place), store.mark_of(beat, ended=ended), durable=beat == 1)
 
 
 class NewOutput:

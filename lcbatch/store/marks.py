@@ -1,7 +1,7 @@
 """Which run wrote an output last, and how far its positions had come: by this a store that lost its log is known.
 
-A mark is the run's own, a blank and the number of the position that it committed last; a run that came to an end, whatever
-end, adds that it did. The output's lock file keeps it, too.
+A mark is the run's own, the number of the position that it committed last, and the store's own; a run that came to an end,
+whatever end, adds that it did. The output's lock file keeps it, too.
 """
 
 from __future__ import annotations
@@ -19,9 +19,20 @@ _BEAT, _BY = "beat", "by"
 _ENDED = "ended"
 
 
-def mark(run: str, beat: int, *, ended: bool) -> str:
+def mark(run: str, beat: int, store: str, *, ended: bool) -> str:
     """What the lock file keeps."""
-    return f"{run} {beat} {_ENDED}" if ended else f"{run} {beat}"
+    return " ".join([run, str(beat), store, *([_ENDED] if ended else [])])
+
+
+def is_of_store(mark: str, store: str) -> bool:
+    """Whether the run of this mark worked with this store, or a copy of it."""
+    return store in mark.split(" ")[2:3]
+
+
+def named(connection: sqlite3.Connection) -> str | None:
+    """What a store is called by for good, None where it has no name yet."""
+    found = connection.execute("SELECT value FROM meta WHERE name = 'store'").fetchone()
+    return None if found is None else str(found[0])
 
 
 def has_ended(mark: str) -> bool:

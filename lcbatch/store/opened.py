@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from lcbatch.errors import CannotCreateOutput
-from lcbatch.store import answers, sharing, standing
+from lcbatch.store import answers, marks, sharing, standing
 from lcbatch.store.damage import code_of, verdict
 from lcbatch.store.private import open_private
 from lcbatch.store.reserve import Reserve, rescued
@@ -51,9 +52,13 @@ def _opened(path: Path) -> RunStore:
         reserve_path.unlink(missing_ok=True)
         connection.execute("BEGIN IMMEDIATE")
         standing.settle(connection, 1 + standing.last_seq(connection))
+        known_as = marks.named(connection)
+        name = known_as or secrets.token_hex(8)
+        if known_as is None:
+            answers.put_meta(connection, "store", name)
         connection.execute("COMMIT")
         sharing.begin(connection)
-        return RunStore(path, connection, Reserve(reserve_path))
+        return RunStore(path, connection, Reserve(reserve_path), name, is_new_name=known_as is None)
     except (sqlite3.Error, OSError) as error:
         connection.close()
         raise verdict(path, error) from error

@@ -40,8 +40,12 @@ class RunStore:
     answers that come after that land in the reserve.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, reserve: Reserve) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, reserve: Reserve, name: str, *, is_new_name: bool
+    ) -> None:
         self.path = path
+        self._name = name
+        self._is_new_name = is_new_name
         self._reserve = reserve
         self._chain_id = answers.output_chain(connection) or 0
         self.chain_fingerprint = b""
@@ -78,6 +82,14 @@ class RunStore:
     async def knows(self, mark: str, name: str) -> bool:
         """Whether the run that wrote a projection last is known here, up to the last of its positions."""
         return await self._writer.submit(lambda connection: marks.knows(connection, mark, name))
+
+    def is_another_than(self, mark: str) -> bool:
+        """Whether the run of this mark worked with another store; not where this one was called by nothing then."""
+        return not self._is_new_name and not marks.is_of_store(mark, self._name)
+
+    def mark_of(self, beat: int, *, ended: bool) -> str:
+        """By what the lock file knows the run under way."""
+        return marks.mark(self.mark, beat, self._name, ended=ended)
 
     async def left(self, name: str) -> Mapping[str, Json] | None:
         """The state in which the last run left a projection; None where there was none."""

@@ -19,9 +19,10 @@ projections how far each sink has come, what it needs to find that place again, 
             what happened to rows that were shown already, `rebuilt` is that count at the last rebuild, `rebuilding` at the
             one under way
 runs        who ran, when, from which boot, how it ended, and its figures as it last noted them; `mark` also stands in the
-            lock file once the run has begun (witness.py)
+            lock file once the run has begun (marks.py)
 meta        `generation` of the places that count, `chain` of the output, `superseded_usd` and `superseded_tokens`: what
-            was paid for replies that were asked anew; `layout ...` how a long document was cut, by chain and id
+            was paid for replies that were asked anew; `store`, by which it is known for good (marks.py); `layout ...`
+            how a long document was cut, by chain and id
 
 A column `sum` is the record's checksum (sums.py); a record that is cut before it has -1, which is none's. The identity of a
 chain has its fingerprint, and a place the row that it names.
