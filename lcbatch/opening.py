@@ -26,16 +26,7 @@ from lcbatch.observers import Hushed, make_observer
 from lcbatch.observers.fanout import Display, Fanout
 from lcbatch.observers.stats import Stats
 from lcbatch.openfiles import calls_allowed
-from lcbatch.outputs import (
-    NewOutput,
-    Place,
-    forget_writer,
-    locked,
-    place_of,
-    refuse_emptied_store,
-    refuse_other_store,
-    set_aside,
-)
+from lcbatch.outputs import NewOutput, Place, locked, place_of, set_aside
 from lcbatch.ports import Chain, Emit, Sink, Source, Wait
 from lcbatch.sinks import errors_sink, open_sink
 from lcbatch.sources import open_source
@@ -45,6 +36,7 @@ from lcbatch.sources.readers import DocumentText
 from lcbatch.store.opened import open_store
 from lcbatch.store.run_store import RunStore
 from lcbatch.wiring import Surroundings, batching_of, call_stack, govern, lines_of
+from lcbatch.witness import forget_writer, refuse_emptied_store, refuse_other_store
 from lcbatch.world import World
 
 

@@ -6,24 +6,21 @@ import importlib
 import itertools
 import os
 import sqlite3
-import stat
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lcbatch import jsontext
 from lcbatch.distinct import refuse_shared_files
-from lcbatch.errors import CannotCreateOutput, LcbatchError, RefusedError
+from lcbatch.errors import CannotCreateOutput, LcbatchError
 from lcbatch.job import Job, declared_options
 from lcbatch.records import Json
-from lcbatch.sinks import OUTPUT_VIEW, OutputPaths, output_paths
+from lcbatch.sinks import OutputPaths, output_paths
 from lcbatch.sinks.paths import SQLITE_ENDINGS, STORE_ENDING, beside, lock_of, store_files
-from lcbatch.store import marks
-from lcbatch.store.lock import OutputLocked, hold_lock, keep_mark, mark_of
+from lcbatch.store.lock import OutputLocked, hold_lock, keep_mark
 from lcbatch.store.reading import last_run
-from lcbatch.store.run_store import RunStore
 from lcbatch.store.schema import connect
 from lcbatch.world import World, working_folder
 
@@ -58,7 +55,7 @@ class Aside:
 class Place:
     """`store` is the run store's file; `is_temporary` says that it is a pipe's, and removed after a good run.
 
-    `aside` is what `set_aside` and `forget_writer` have taken away, for as long as it may come back.
+    `aside` is what `set_aside` and `witness.forget_writer` have taken away, for as long as it may come back.
     """
 
     paths: OutputPaths
@@ -77,8 +74,7 @@ class Place:
     def locks(self) -> list[Path]:
         """What a run holds: the store's lock, and that of the output itself, which another store's run may be writing.
 
-        None is taken twice, and they are in one order for all, so that of two that wait none waits for
-        the other.
+        None is taken twice, and they are in one order for all, so that of two that wait none waits for the other.
         """
         return sorted({self.lock, *filter(None, [self.output_lock])})
 
@@ -88,6 +84,11 @@ class Place:
         if self.paths.output is None:
             return None
         return lock_of(beside(_real(self.paths.output), STORE_ENDING))
+
+    @property
+    def witness(self) -> Path:
+        """The lock file that says which run wrote the output last: the output's own, or that of a pipe's store."""
+        return self.output_lock or self.lock
 
     def own_files(self) -> frozenset[Path]:
         """What must never be read as input."""
@@ -160,76 +161,6 @@ async def _first_free(place: Place, command: str, stack: AsyncExitStack) -> Plac
         else:
             return here
     raise AssertionError("it counts for ever")
-
-
-def refuse_emptied_store(place: Place) -> None:
-    """Raise RefusedError for a store's file with nothing in it where a run has written its output: all would be paid anew."""
-    if mark_of(_witness(place)) is None or not place.store.exists() or place.store.stat().st_size:
-        return
-    if not any(beside(place.store, ending).exists() for ending in SQLITE_ENDINGS):
-        raise RefusedError(
-            f"the run store {place.store} is empty, and a run has written {place.paths.output or 'to the pipe'} with it",
-            hint=f"put the run store back; or remove {place.store} to begin anew: all is asked and billed once more",
-        )
-
-
-async def refuse_other_store(place: Place, store: RunStore) -> str | None:
-    """Raise RefusedError where a run has worked on the output of which this store has never heard: its answers would be paid
-    for again.
-
-    Its log was deleted after a crash, it is an older copy, or another output's. Where the output is as this store left it, and
-    that run came to its end or worked with a store that this one came after, nothing is missing: what to say of that.
-    """
-    output, mark = place.paths.output, mark_of(_witness(place))
-    if mark is None or await store.knows(mark, OUTPUT_VIEW):
-        return None
-    is_after = marks.has_ended(mark) or (store.holds_rows and store.is_another_than(mark))
-    if output is not None and is_after and _is_as_left(output, await store.left(OUTPUT_VIEW)):
-        return f"{place.store} is not the run store of the last run on {output}: what only that one knew is asked again"
-    raise RefusedError(
-        f"the run store {place.store} knows nothing of what the last run that wrote {output or 'to the pipe'} had come to: "
-        "its -wal was deleted, or it is an older copy, or another output's store",
-        hint=f"put it back as it was, with its -wal; or {_way_on(place, store)}: what it lacks is asked and billed once more",
-    )
-
-
-def _way_on(place: Place, store: RunStore) -> str:
-    """What to do where the store cannot be put back."""
-    if store.holds_rows:
-        return f"remove {_witness(place)} to go on with what it has"
-    output = place.paths.output
-    stands = output is not None and output.is_file() and output.stat().st_size
-    return f"remove {place.store}{f', move {output} away' if stands else ''} and begin anew"
-
-
-def _is_as_left(output: Path, state: Mapping[str, Json] | None) -> bool:
-    """Whether there is no output, or a file of the size and the date that the store says."""
-    try:
-        found = output.stat()
-        if stat.S_ISDIR(found.st_mode):
-            return not any(output.iterdir())
-    except OSError:
-        return True
-    return state is not None and (found.st_size, found.st_mtime_ns) == (state.get("offset"), state.get("mtime_ns"))
-
-
-def _witness(place: Place) -> Path:
-    """The lock file that says which run wrote the output last: the output's own, or that of a pipe's store."""
-    return place.output_lock or place.lock
-
-
-def forget_writer(place: Place) -> None:
-    """What wrote the output so far did it with another store than the one that is begun now, and need not be known to it."""
-    for lock in place.locks():
-        if (mark := mark_of(lock)) is not None:
-            place.aside.marks[lock] = mark
-            keep_mark(lock, None, durable=True)
-
-
-def note_writer(place: Place, store: RunStore, beat: int, *, ended: bool) -> None:
-    """The output is this run's, up to a beat of its positions. Only when the store has that safe from power loss."""
-    # The run's first must not come out of a power loss as the one before it, of which a new store has never heard.
-    keep_mark(_witness(place), store.mark_of(beat, ended=ended), durable=beat == 1)
 
 
 class NewOutput:

@@ -16,7 +16,8 @@ from lcbatch import jsontext
 from lcbatch.chains.structured import StructuredChain
 from lcbatch.errors import ConfigError, Failure, InputDamaged, Kind, LcbatchError, RefusedError, UsageError
 from lcbatch.events import InputRead, InputSize, Notice, RowsPlanned
-from lcbatch.job import EMBED, Job, suggestion
+from lcbatch.job import EMBED, Job
+from lcbatch.optionvalues import suggestion
 from lcbatch.ports import Chain, Emit, Keyed, Placed, Source, State
 from lcbatch.records import RAW_FIELD, SAMPLE_FIELD, Document, Fields, Item, Json, Row
 from lcbatch.sinks.paths import TABLES, form_of

@@ -14,7 +14,6 @@ from lcbatch.errors import LcbatchError, OutputFailed
 from lcbatch.events import Notice
 from lcbatch.execute.shutdown import Shutdown
 from lcbatch.opening import Run
-from lcbatch.outputs import note_writer
 from lcbatch.ports import SETTLED, Sink, View
 from lcbatch.records import Json
 from lcbatch.sinks import ERRORS_VIEW, OUTPUT_VIEW, Projector
@@ -22,6 +21,7 @@ from lcbatch.sinks.appendfile import REBUILDING
 from lcbatch.sinks.aside import set_aside
 from lcbatch.sinks.paths import is_special
 from lcbatch.store.facts import ProjectionState
+from lcbatch.witness import note_writer
 
 _SHAPE = frozenset({"output_field", "keep", "meta", "failed_rows", "flatten", "csv_safe"})
 """Options that decide what an output looks like: with others than last time it is written anew."""

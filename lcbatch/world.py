@@ -16,6 +16,8 @@ from typing import BinaryIO, TextIO
 from lcbatch.errors import InputMissing
 from lcbatch.ports import Clock
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
@@ -66,9 +68,6 @@ def typed(command: str) -> str:
 def is_text(word: str) -> bool:
     """Whether UTF-8 can encode it: a name from the system whose bytes are no UTF-8 comes with surrogates for them."""
     return _SURROGATE.search(word) is None
-
-
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def _ansi_quoted(word: str) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from lcbatch.cli.config import config_options
 from lcbatch.errors import UsageError
-from lcbatch.job import Endpoint, Job
+from lcbatch.job import Job
+from lcbatch.optionvalues import Endpoint
 from tests.e2e.support import cli
 
 _KEY = "kc4f1d7c2a9b8e6053Q"

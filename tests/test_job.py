@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcbatch.errors import UsageError
-from lcbatch.job import ALL_TASKS, SUMMARIZE, Endpoint, Job, declared_options, parse_bytes, parse_duration
+from lcbatch.job import ALL_TASKS, SUMMARIZE, Job, declared_options
+from lcbatch.optionvalues import Endpoint, parse_bytes, parse_duration
 
 _TEXT = st.text(max_size=20)
 _VARIABLE = st.from_regex(r"[A-Z_][A-Z0-9_]{0,20}", fullmatch=True)

@@ -17,7 +17,6 @@ from lcbatch.outputs import (
     AlreadyRunning,
     NewOutput,
     Place,
-    forget_writer,
     locked,
     place_of,
     put_back,
@@ -26,6 +25,7 @@ from lcbatch.outputs import (
 )
 from lcbatch.store.lock import OutputLocked, holder_of, keep_mark, mark_of
 from lcbatch.store.opened import open_store
+from lcbatch.witness import forget_writer
 from lcbatch.world import World
 from tests.store.support import DONE, answer, keyed_all, names_in, pending_of, read_whole, store_at, texts_of
 

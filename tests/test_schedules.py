@@ -23,7 +23,8 @@ from lcbatch.execute.deadlines import Deadlines, RowTimeout
 from lcbatch.execute.local import LocalExecutor
 from lcbatch.execute.shutdown import Patience, Shutdown
 from lcbatch.execute.virtual_time import run_virtual
-from lcbatch.job import Endpoint, Job
+from lcbatch.job import Job
+from lcbatch.optionvalues import Endpoint
 from lcbatch.ports import Call
 from lcbatch.records import Answer, Document, Fields, Json, Outcome, Request, Usage
 from lcbatch.rules import StopRules

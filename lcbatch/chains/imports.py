@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from lcbatch.errors import ConfigError
-from lcbatch.job import suggestion
+from lcbatch.optionvalues import suggestion
 
 
 def import_module(name: str, app_dir: str | None, *, option: str) -> ModuleType:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lcbatch.errors import InputMissing, UsageError
-from lcbatch.job import ALL_TASKS, Job, declared_options, suggestion
+from lcbatch.job import ALL_TASKS, Job, declared_options
+from lcbatch.optionvalues import suggestion
 from lcbatch.smallfiles import TooLarge, read_small
 
 

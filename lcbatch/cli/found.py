@@ -24,6 +24,9 @@ from lcbatch.store.schema import connect
 
 __all__ = ["Origin", "Out", "Store", "lock_of", "names_store", "origin_of", "other_store", "reading", "store_of"]
 
+_SQLITE = b"SQLite format 3\0"
+"""How each of its files begins."""
+
 Out = Annotated[str, typer.Argument(metavar="OUT", help="The output of a run, or its store.", show_default=False)]
 Store = Annotated[
     str | None, typer.Option("--store", metavar="PATH", help="Where the run store lies, if not beside OUT.")
@@ -61,9 +64,6 @@ def _is_sqlite(path: Path) -> bool:
             return file.read(len(_SQLITE)) == _SQLITE
     except OSError:
         return False
-
-
-_SQLITE = b"SQLite format 3\0"
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from lcbatch.errors import UsageError
-from lcbatch.job import EXTRACTIVE, Endpoint, ModelOptions
+from lcbatch.job import EXTRACTIVE, ModelOptions
 from lcbatch.models import LoadedModel, Told, load_model
+from lcbatch.optionvalues import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

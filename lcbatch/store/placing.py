@@ -57,6 +57,8 @@ FROM places JOIN rows USING (row_id)
 WHERE generation = :new AND ordinal < :size AND label IN (SELECT value FROM json_each(:ids)) ORDER BY ordinal
 """  # noqa: S608 - a constant
 
+_UNREAD = frozenset({Kind.BAD_ROW, Kind.NO_TEXT})
+
 _LIKE_OURS = re.compile(r"row-[0-9]+(\.sample-[0-9]+)?")
 """A name that could be that of a row without an id (standing.py)."""
 
@@ -320,8 +322,6 @@ def _is_read_otherwise(keyed: Keyed, found: _Found) -> bool:
     """Whether a document that could not be read, which cost nothing, comes by another name or in another encoding now."""
     return keyed.item.document is not None and found.kind in _UNREAD and found.whole != keyed.whole
 
-
-_UNREAD = frozenset({Kind.BAD_ROW, Kind.NO_TEXT})
 
 _NEW_ROW = """
 INSERT INTO rows (row_id, content, equal_before, whole, id, place, document, failure, fields, twin, sample, sum)

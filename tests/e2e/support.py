@@ -66,6 +66,33 @@ def started(
     )
 
 
+def by_shell(script: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of a script that has the command line in "$@". What the script leaves of the streams is captured."""
+    return subprocess.run(
+        ["/bin/sh", "-c", script, "sh", *command(*arguments)],
+        cwd=cwd,
+        env=environment(cwd),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_MOST_S,
+        check=False,
+    )
+
+
+def spawned(*arguments: str | Path, cwd: Path, stdout: int) -> subprocess.Popen[str]:
+    """Lcbatch, begun and not waited for. Its stderr is a pipe."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(cwd),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def look_again() -> None:
     """Wait between two looks at the provider's counters: a busy loop would take the core that the run needs."""
     time.sleep(0.002)

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from lcbatch.simulator.process import SimulatorProcess
-from tests.e2e.support import MODEL, Shop, command, environment, rows_of
+from tests.e2e.support import MODEL, Shop, by_shell, rows_of, spawned
 
 _MOST_REQUESTS = 4
 _SOON_S = 10.0
 _ROWS = 300
 _ROWS_BEFORE = 5
+_FROM_NOWHERE = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +38,7 @@ def _nobody() -> Iterator[str]:
 
 def _started(shop: Shop, url: str) -> subprocess.Popen[str]:
     arguments = ["-m", MODEL, "--base-url", url, "-p", "Say {text}", "-o", "out.jsonl"]
-    return subprocess.Popen(
-        command("run", "in.jsonl", *arguments),
-        cwd=shop.folder,
-        env=environment(shop.folder),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return spawned("run", "in.jsonl", *arguments, cwd=shop.folder, stdout=subprocess.DEVNULL)
 
 
 def _shop(provider: SimulatorProcess, folder: Path) -> Shop:
@@ -139,26 +132,14 @@ def test_a_working_directory_that_was_removed_is_said_and_what_needs_none_works(
     out = shop.folder / "out.jsonl"
     run = ["run", str(path), "-m", MODEL, "--base-url", shop.provider.base_url, "-p", "Say {text}", "-o", str(out)]
 
-    def ran(*words: str) -> subprocess.CompletedProcess[str]:
-        gone = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
-        return subprocess.run(
-            ["/bin/sh", "-c", gone, "sh", *command(*words)],
-            cwd=shop.folder,
-            env=environment(shop.folder),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
     assert asyncio.run(shop.run("in.jsonl")).exit_code == 0
     before = len(shop.billed())
     for words in (run, [*run, "--dry-run"], ["retry", str(out)], ["export", str(out), "-o", "more.csv"], ["doctor"]):
-        ended = ran(*words)
+        ended = by_shell(_FROM_NOWHERE, *words, cwd=shop.folder)
         assert ended.returncode == 66, ended.stderr
         assert "the working directory is gone" in ended.stderr + ended.stdout
-    assert ran("export", str(out)).returncode == ran("status", str(out)).returncode == 0
+    for word in ("export", "status"):
+        assert by_shell(_FROM_NOWHERE, word, out, cwd=shop.folder).returncode == 0
     assert len(shop.billed()) == before
 
 

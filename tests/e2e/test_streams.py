@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support import Shop, command, environment, rows_of
+from tests.e2e.support import Shop, by_shell, rows_of, spawned
 
 _NOBODY_READS = "| true"
 _FULL = Path("/dev/full")
@@ -15,17 +15,8 @@ needs_full = pytest.mark.skipif(not _FULL.exists(), reason="this system has no /
 
 
 def _redirected(shop: Shop, redirection: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, as a shell starts it. What the redirection leaves is captured."""
-    return subprocess.run(
-        ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *command(*words)],
-        cwd=shop.folder,
-        env=environment(shop.folder),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    """The command line with its streams as a shell leaves them."""
+    return by_shell(f'exec "$@" {redirection}', *words, cwd=shop.folder)
 
 
 @pytest.mark.parametrize(
@@ -89,15 +80,7 @@ def test_what_cannot_be_shown_is_said_as_that(
 
 def _unread(shop: Shop, *words: str) -> subprocess.CompletedProcess[str]:
     """The command line, whose output goes into a pipe that nobody reads."""
-    with subprocess.Popen(
-        command(*words),
-        cwd=shop.folder,
-        env=environment(shop.folder),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with spawned(*words, cwd=shop.folder, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
