@@ -121,7 +121,7 @@ class Desk:
     def _outcome(self, store: RunStore, row: Row, answer: str) -> Outcome:
         self.calls += 1
         key = jsontext.digest(str(self.calls).encode())
-        store.keep_reply(row, key, Reply(f"answer {self.calls}", {}, "sim", cost_usd=0.5))
+        store.replies.keep_reply(row, key, Reply(f"answer {self.calls}", {}, "sim", cost_usd=0.5))
         if answer in KINDS:
             return Failed(row, Failure(Kind(answer), "no"), made_of=key)
         account = Account("sim", calls=1, attempts=1, usage=Usage(3, 4), cost_usd=0.5)

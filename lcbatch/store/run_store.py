@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -13,13 +12,13 @@ from lcbatch import jsontext
 from lcbatch.errors import Kind, LcbatchError
 from lcbatch.events import RowsShared
 from lcbatch.ports import SETTLED, Entry, Keyed, Name, Placed, View
-from lcbatch.records import Json, Outcome, Reply, Row
+from lcbatch.records import Json, Outcome, Row
 from lcbatch.store import answers, marks, projections, reading, sharing, standing
 from lcbatch.store.boot import boot_id
 from lcbatch.store.damage import told
 from lcbatch.store.facts import Answered, Lineage, ProjectionState, Requeued, Spent, answered_of
-from lcbatch.store.past import PastReplies, layout_name
 from lcbatch.store.placing import Gone, Placing
+from lcbatch.store.replies import StoredReplies
 from lcbatch.store.reserve import Reserve
 from lcbatch.store.rows import restored_row
 from lcbatch.store.schema import connect
@@ -29,15 +28,11 @@ from lcbatch.store.writer import Writer
 _PAGE = 256
 
 
-def _nobody_waits() -> None:
-    """For what is kept without anything being held until it is."""
-
-
 class RunStore:
     """One output's store, open for writing. Made by `open_store`; everything async waits for its commit.
 
-    Implements ports.Replies and ports.Projectable besides its own methods. Raises OutputFailed once it cannot be written;
-    answers that come after that land in the reserve.
+    Implements ports.Projectable besides its own methods; `replies` are the answers of single calls. Raises OutputFailed once it
+    cannot be written; answers that come after that land in the reserve.
     """
 
     def __init__(
@@ -48,7 +43,6 @@ class RunStore:
         self._is_new_name = is_new_name
         self._reserve = reserve
         self._chain_id = answers.output_chain(connection) or 0
-        self.chain_fingerprint = b""
         self._placing = Placing(0, 1 + standing.last_seq(connection), reading.generation(connection))
         self._first_new_row = 1 + answers.last_row(connection)
         self._dedupe = False
@@ -64,6 +58,7 @@ class RunStore:
             first_new_row=self._first_new_row,
         )
         self._writer = Writer(connection, path, reserve.write)
+        self.replies = StoredReplies(self._reader, self._writer, self._first_new_row)
 
     def when_failed(self, tell: Callable[[LcbatchError], None]) -> None:
         """`tell` hears once of the first write that fails, as it does: calls may all be waiting for their replies by then."""
@@ -138,7 +133,7 @@ class RunStore:
 
     def _answer_under(self, lineage: Lineage) -> None:
         self._chain_id = lineage.chain_id
-        self.chain_fingerprint = lineage.fingerprint
+        self.replies.chain_fingerprint = lineage.fingerprint
 
     async def ever_succeeded(self) -> bool:
         """Whether any model call was ever answered here."""
@@ -337,48 +332,6 @@ class RunStore:
         await self._writer.submit(work)
 
     # --- answers
-
-    def reply(self, row: Row, key: bytes) -> Reply | None:
-        """ports.Replies: the stored reply. A row that is new in this run cannot have one, and costs no look-up."""
-        if row.ref >= self._first_new_row:
-            return None
-        return answers.load_reply(self._reader, row.ref, key)
-
-    def shared_reply(self, row: Row, key: bytes) -> tuple[Reply, bool] | None:
-        """ports.Replies: the stored reply that belongs to a request, and whether this row asked it."""
-        return PastReplies(self._reader, self.chain_fingerprint).shared_reply(row, key)
-
-    def keep_shared(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None] = _nobody_waits) -> None:
-        """ports.Replies: put it on its way to disk."""
-        self._keep(answers.shared_columns(row, key, reply), kept)
-
-    def layout(self, row: Row) -> Json | None:
-        """ports.Replies: how the document of this id was cut last."""
-        return PastReplies(self._reader, self.chain_fingerprint).layout(row)
-
-    def keep_layout(self, row: Row, layout: Json) -> None:
-        """ports.Replies: put it on its way to disk. Lost with a full disk, as it can be found again."""
-        name, text = layout_name(self.chain_fingerprint, row), jsontext.dumps(layout)
-        self._writer.post(lambda connection: answers.keep_layout(connection, name, text), lambda: ())
-
-    def keep_reply(self, row: Row, key: bytes, reply: Reply, kept: Callable[[], None] = _nobody_waits) -> None:
-        """ports.Replies: put a reply on its way to disk."""
-        self._keep(answers.reply_columns(row, key, reply), kept)
-
-    def _keep(self, columns: standing.Columns, kept: Callable[[], None]) -> None:
-        self._writer.post(
-            lambda connection: answers.insert_reply(connection, columns),
-            lambda: [answers.rescue_line("reply", columns)],
-            kept,
-        )
-
-    async def all_kept(self) -> None:
-        """ports.Replies: returns once all that is on its way is committed."""
-        try:
-            await self._writer.submit(lambda _: None)
-        except LcbatchError:
-            # The run is being stopped, and cuts off whoever waits here: a failed row would be one more that is not asked again.
-            await asyncio.get_running_loop().create_future()
 
     async def put(self, outcomes: Sequence[Outcome]) -> RowsShared:
         """Make outcomes stand, for rows that waited for them too. Returns when they are committed; how many waited.

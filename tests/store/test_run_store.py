@@ -60,13 +60,13 @@ def test_replies_come_back_as_they_were(tmp_path: Path) -> None:
             (row,) = pending_of(await read_whole(store, keyed_all("a")))
             assert not await store.ever_succeeded()
             for key, reply in replies.items():
-                store.keep_reply(row, key, reply)
+                store.replies.keep_reply(row, key, reply)
             assert await store.ever_succeeded()
         async with store_at(tmp_path / "s") as store:
             (row,) = pending_of(await read_whole(store, keyed_all("a")))
             for key, reply in replies.items():
-                assert store.reply(row, key) == reply
-            assert store.reply(row, b"3" * 16) is None
+                assert store.replies.reply(row, key) == reply
+            assert store.replies.reply(row, b"3" * 16) is None
 
     asyncio.run(main())
 
@@ -75,7 +75,7 @@ def test_an_output_that_is_a_replys_own_text_is_kept_once(tmp_path: Path) -> Non
     async def main() -> None:
         async with store_at(tmp_path / "s") as store:
             (row,) = pending_of(await read_whole(store, keyed_all("a")))
-            store.keep_reply(row, b"k" * 16, reply_of("a rare sentence"))
+            store.replies.keep_reply(row, b"k" * 16, reply_of("a rare sentence"))
             account = Account("sim", 1, 2, Usage(3, 5), 0.25, 1.5, "stop")
             await store.put([Done(row, "a rare sentence", account, reply_key=b"k" * 16)])
             (entry,) = shown_after(store, DONE)
@@ -186,16 +186,16 @@ def test_a_retry_asks_the_failed_call_anew_but_not_what_came_before_a_fault_that
         async with store_at(tmp_path / "s") as store:
             rows = pending_of(await read_whole(store, keyed_all("ab")))
             for row in rows:
-                store.keep_reply(row, b"k" * 16, reply_of("no JSON at all"))
+                store.replies.keep_reply(row, b"k" * 16, reply_of("no JSON at all"))
             await store.put([failed(rows[0], Kind.PARSE), failed(rows[1], Kind.TIMEOUT)])
         async with open_store(tmp_path / "s") as store:
             await store.answer_with(await store.lineage(FIRST))
             final, passing = await requeued(store)
-            assert store.reply(final, b"k" * 16) is None
-            assert store.reply(passing, b"k" * 16) is not None
-            store.keep_reply(final, b"k" * 16, reply_of("{}"))
+            assert store.replies.reply(final, b"k" * 16) is None
+            assert store.replies.reply(passing, b"k" * 16) is not None
+            store.replies.keep_reply(final, b"k" * 16, reply_of("{}"))
             await answer(store, [final])
-            assert store.reply(final, b"k" * 16) == reply_of("{}")
+            assert store.replies.reply(final, b"k" * 16) == reply_of("{}")
 
     asyncio.run(main())
 
@@ -244,7 +244,7 @@ async def _with_full_disk(path: Path, texts: str) -> Path:
         await store.begin_run("lcbatch run", {}, in_flight=4)
         await store._writer.submit(_fill_disk)
         for row in rows:
-            store.keep_reply(row, row.key, reply_of(f"reply for {row.fields['text']} " + "x" * 3000))
+            store.replies.keep_reply(row, row.key, reply_of(f"reply for {row.fields['text']} " + "x" * 3000))
             try:
                 await store.put([Done(row, "long " + "x" * 3000)])
             except OutputFailed:
@@ -301,7 +301,7 @@ def test_replies_are_found_by_the_stored_layer_of_the_next_run(tmp_path: Path) -
             async with store_at(tmp_path / "s") as store:
                 (row,) = pending_of(await read(store, keyed_all(text)))
                 current_row.set(RowScope(row, 0.0))
-                await stored(store)(call)(Request([{"role": "user", "content": text}]))
+                await stored(store.replies)(call)(Request([{"role": "user", "content": text}]))
                 assert len(call.requests) == calls_so_far
 
     asyncio.run(main())

@@ -129,21 +129,21 @@ def test_an_answer_that_a_retry_got_before_it_was_killed_is_not_paid_again(tmp_p
         path = tmp_path / "s"
         async with store_at(path) as store:
             (row,) = pending_of(await read_whole(store, keyed_all("a")))
-            store.keep_reply(row, b"k" * 16, reply("no JSON"))
+            store.replies.keep_reply(row, b"k" * 16, reply("no JSON"))
             await store.put([failed(row, Kind.PARSE)])
         async with open_store(path) as store:
             (row,) = await requeued(store)
-            assert store.reply(row, b"k" * 16) is None
-            store.keep_reply(row, b"k" * 16, reply("{}"))
+            assert store.replies.reply(row, b"k" * 16) is None
+            store.replies.keep_reply(row, b"k" * 16, reply("{}"))
             assert (await store.spent()).usd == 1.0
             image = crash_image(path, tmp_path / "killed")
         async with open_store(image) as store:
             (row,) = await requeued(store)
-            assert store.reply(row, b"k" * 16) == reply("{}")
+            assert store.replies.reply(row, b"k" * 16) == reply("{}")
             await store.put([failed(row, Kind.PARSE)])
         async with open_store(image) as store:
             (row,) = await requeued(store)
-            assert store.reply(row, b"k" * 16) is None, "it led to a failure of its own"
+            assert store.replies.reply(row, b"k" * 16) is None, "it led to a failure of its own"
             assert (await store.spent()).usd == 1.0
 
     asyncio.run(main())

@@ -37,10 +37,10 @@ def filled(path: Path) -> Path:
             await store.begin_run("lcbatch run", {"task": "run"}, in_flight=1)
             rows = pending_of(await read_whole(store, keyed_all("abcd")))
             await answer(store, rows[:2])
-            store.keep_reply(rows[2], b"key 2", _REPLY)
+            store.replies.keep_reply(rows[2], b"key 2", _REPLY)
             await store.put([Done(rows[2], _REPLY.text, Account(), reply_key=b"key 2")])
-            store.keep_reply(rows[3], b"key 3", _REPLY)
-            store.keep_layout(rows[3], [1, 2])
+            store.replies.keep_reply(rows[3], b"key 3", _REPLY)
+            store.replies.keep_layout(rows[3], [1, 2])
             await store.projection(DONE, {})
             await store.commit_position("output", 3, {"offset": 7})
 
@@ -56,8 +56,8 @@ async def _projects(path: Path) -> None:
 async def _runs_the_rest(path: Path) -> None:
     async with store_at(path) as store, aclosing(store.pending()) as pages:
         rows = [row async for page in pages for row in page]
-        assert store.reply(rows[0], b"key 3") == _REPLY
-        assert store.layout(rows[0]) == [1, 2]
+        assert store.replies.reply(rows[0], b"key 3") == _REPLY
+        assert store.replies.layout(rows[0]) == [1, 2]
 
 
 async def _parses_again(path: Path) -> None:
