@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,22 +20,18 @@ from typer.testing import CliRunner
 
 from lcbatch.app import Retry
 from lcbatch.cli.commands import app
-from lcbatch.errors import TRANSIENT, Kind
+from lcbatch.errors import Kind
 from lcbatch.job import Job
 from lcbatch.store.opened import open_store
 from tests.store.support import fast_folder
+from tests.torture.expected import KINDS, Key, Model, Row, keys_of
 from tests.torture.forked import CAN_FORK, KILLED, Came, Fate, Provider, forked, rows_in
 from tests.torture.scale import cases, note
 
 pytestmark = pytest.mark.skipif(not CAN_FORK, reason="needs fork, as Linux has it")
 
-Key: TypeAlias = tuple[str, int, int]
-"""A row's text, how many equal rows came before it, and the sample's number."""
-
 _FILTERED, _SHAKY = "f", "s"
 """A text that ends so is refused for good until the provider thinks better of it; or fails when the provider is unwell."""
-
-_KINDS = frozenset(map(str, Kind))
 
 _ANSWERS = """
 SELECT json_extract(r.fields, '$.text'), r.equal_before, r.sample, c.identity, a.done, a.kind, coalesce(a.output, q.text)
@@ -57,14 +53,6 @@ JOIN rows r USING (row_id) JOIN chains c USING (chain_id)
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of the input: `text` alone decides its answer."""
-
-    text: str
-    note: int
-
-
-@dataclass(frozen=True)
 class Options:
     """How a run is started."""
 
@@ -80,73 +68,8 @@ class Options:
     unwell: bool
 
 
-@dataclass
-class Model:
-    """What must be so. `known` are outcomes by row and prompt, as the store has them; `accepts` whose answers count for whom."""
-
-    known: dict[Key, dict[str, str]] = field(default_factory=dict)
-    standing: dict[Key, str] = field(default_factory=dict)
-    accepts: dict[str, set[str]] = field(default_factory=dict)
-    prompt: str | None = None
-    billed: dict[str, str] = field(default_factory=dict)
-    billed_runs: int = 0
-
-    def adopt(self, prompt: str, *, keep: bool) -> None:
-        accepted = self.accepts.setdefault(prompt, {prompt})
-        if keep and self.prompt not in {None, prompt}:
-            accepted |= self.accepts[str(self.prompt)]
-        self.prompt = prompt
-
-    def outcomes(self, key: Key) -> list[str]:
-        """What counts for a row under the prompt of now."""
-        known = self.known.get(key, {})
-        return [known[prompt] for prompt in self.accepts[str(self.prompt)] if prompt in known]
-
-    def answered(self, key: Key) -> bool:
-        return any(outcome not in _KINDS for outcome in self.outcomes(key))
-
-    def failed(self, key: Key) -> bool:
-        """Whether what stands for a row is a failure. One that was to be asked anew, and was not yet, stands as it did."""
-        if self.outcomes(key):
-            return not self.answered(key)
-        return self.known[key][self.standing[key]] in _KINDS
-
-    def open(self, key: Key) -> bool:
-        """Whether a plain run asks for it."""
-        outcomes = self.outcomes(key)
-        return not self.answered(key) and all(outcome in TRANSIENT for outcome in outcomes)
-
-    def to_call(self, wanted: Sequence[Key], *, dedupe: bool) -> Counter[str]:
-        """The texts that a run has to call, so often each."""
-        if not dedupe:
-            return Counter(key[0] for key in wanted if self.open(key))
-        groups = {(text, 0, sample) for text, _, sample in wanted}
-        return Counter(key[0] for key in groups if self.open(key) and not self.equal_answers(key))
-
-    def to_retry(self, *, dedupe: bool) -> Counter[str]:
-        failed = [key for key in self.standing if self.outcomes(key) and not self.answered(key)]
-        if not dedupe:
-            return Counter(key[0] for key in failed)
-        groups = {(text, 0, sample) for text, _, sample in failed}
-        return Counter(key[0] for key in groups if not self.equal_answers(key))
-
-    def equal_answers(self, key: Key) -> set[str]:
-        """Answers that rows equal to it have."""
-        equal = [other for other in self.known if (other[0], other[2]) == (key[0], key[2])]
-        return {outcome for other in equal for outcome in self.outcomes(other) if outcome not in _KINDS}
-
-
 def prompt_of(identity: str) -> str:
     return str(json.loads(identity)["prompt"])
-
-
-def keys_of(rows: Sequence[Row], samples: int) -> list[Key]:
-    seen: Counter[str] = Counter()
-    keys = []
-    for row in rows:
-        keys += [(row.text, seen[row.text], sample) for sample in range(samples)]
-        seen[row.text] += 1
-    return keys
 
 
 Edit: TypeAlias = Callable[[list[Row]], None]
@@ -358,11 +281,11 @@ class Torture(RuleBasedStateMachine):
         asyncio.run(self._opened())  # takes in what stands in the reserve
         known, self.model.standing = self._stored()
         self._look_at_chain(came)
-        answers = {answer for outcomes in known.values() for answer in outcomes.values()} - _KINDS
+        answers = {answer for outcomes in known.values() for answer in outcomes.values()} - KINDS
         assert answers <= set(self.model.billed), "an answer that nobody gave"
         lost = set(came.billed) - answers
         assert len(lost) <= (options.at_once if came.code == KILLED else 0), f"{sorted(lost)} lost; {fate}"
-        assert (before - _KINDS) <= answers, "an old answer is gone"
+        assert (before - KINDS) <= answers, "an old answer is gone"
         self.model.known = known
 
     def _look_at_chain(self, came: Came) -> None:
