@@ -17,8 +17,8 @@ from lcbatch.opening import Run
 from lcbatch.ports import SETTLED, Sink, View
 from lcbatch.records import Json
 from lcbatch.sinks import ERRORS_VIEW, OUTPUT_VIEW, Projector
-from lcbatch.sinks.appendfile import REBUILDING
-from lcbatch.sinks.aside import set_aside
+from lcbatch.sinks.appendfile import is_as_left
+from lcbatch.sinks.aside import make_way
 from lcbatch.sinks.paths import is_special
 from lcbatch.store.facts import ProjectionState
 from lcbatch.witness import note_writer
@@ -111,20 +111,10 @@ def _taken_up(kept: ProjectionState, target: str, path: Path | None) -> _Takes:
         return _Takes(kept.position, state, kept.stale, {_TARGET: target, _ELSEWHERE: elsewhere})
     if last != _STREAM:
         elsewhere[last] = state
-    moved = state if path is not None and _is_the_same_file(path, state) else None
+    moved = state if path is not None and is_as_left(path, state, clean=bool(state.get(SETTLED))) else None
     ours = elsewhere.pop(target, moved)
     elsewhere = dict(list(elsewhere.items())[-_MOST_ELSEWHERE:])
     return _Takes(0, ours, kept.stale or ours is not None, {_TARGET: target, _ELSEWHERE: elsewhere})
-
-
-def _is_the_same_file(path: Path, state: Mapping[str, Json]) -> bool:
-    """Whether this is what was left elsewhere, moved here with all its marks. A file that only has its name is not ours."""
-    if not state.get("inode") or state.get(REBUILDING):
-        return False
-    try:
-        return bool(path.stat().st_ino == state["inode"])
-    except OSError:
-        return False
 
 
 async def _folder_waits(run: Run, view: View) -> bool:
@@ -199,9 +189,7 @@ def _made_room(path: Path) -> str:
     """Set aside what lies where our output belongs. Raises OutputFailed."""
     if not path.exists():
         return f"{path} was taken away while the run went on: it is written again from the store"
-    real = Path(os.path.realpath(path))
     try:
-        kept = set_aside(real, "edited", time.time)
+        return make_way(Path(os.path.realpath(path)), time.time)
     except OSError as error:
         raise OutputFailed(f"cannot write {path}: {error.strerror}", hint="the same command writes it again") from error
-    return f"{path} was changed by somebody else while the run went on: kept as {kept.name}"

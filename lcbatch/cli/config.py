@@ -14,7 +14,7 @@ from typing import Any
 from lcbatch.errors import InputMissing, UsageError
 from lcbatch.job import ALL_TASKS, Job, declared_options
 from lcbatch.optionvalues import suggestion
-from lcbatch.smallfiles import TooLarge, read_small
+from lcbatch.smallfiles import read_small
 
 
 def config_options(task: str, path: str | None, folder: Path) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise InputMissing(f"cannot read the config file {path}: {error.strerror}") from error
     except RecursionError as error:
         raise UsageError(f"{path}: it is nested too deep") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TooLarge) as error:
+    except ValueError as error:  # no TOML, no UTF-8, too large, or a number of more digits than Python reads
         raise UsageError(f"{path}: {error}", hint='the file is TOML: key = "text", key = 3, key = true') from error
 
 

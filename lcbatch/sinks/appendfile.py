@@ -14,15 +14,19 @@ from pathlib import Path
 from lcbatch.errors import CannotCreateOutput, LcbatchError
 from lcbatch.jsontext import digest
 from lcbatch.records import Json
-from lcbatch.sinks.aside import Wall, set_aside
+from lcbatch.sinks.aside import Wall, make_way, set_aside
 from lcbatch.sinks.faults import cannot_create, cannot_write, sync_data, sync_folder, write_all
 
 NO_FILE = 0
 """Inode in the mark of an output that did not exist when it was synced."""
 
+_TAIL_BYTES = 4096
+
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 _BY_UMASK = 0o666
 
+_NEW = "what no run store has is asked and billed"
+_AGAIN = "it is written again from the run store, without a call for what that has"
 
 REBUILDING = "rebuilding"
 """Set in a stored state while a rebuild is under way: the file may be the old one or the new one."""
@@ -30,19 +34,43 @@ REBUILDING = "rebuilding"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """By which a file is known again: bytes, time of the last change in ns since 1970, inode, name."""
+    """By which a file is known again: bytes, time of the last change in ns since 1970, inode, name, digest of what it ends with.
+
+    An inode alone does not do: a file that is made after ours was deleted may be given its number. `tail` is None in marks of
+    earlier versions.
+    """
 
     size: int
     mtime_ns: int
     inode: int
     name: str
+    tail: str | None = None
 
     def to_json(self) -> dict[str, Json]:
-        return {"offset": self.size, "mtime_ns": self.mtime_ns, "inode": self.inode, "name": self.name}
+        return {
+            "offset": self.size,
+            "mtime_ns": self.mtime_ns,
+            "inode": self.inode,
+            "name": self.name,
+            "tail": self.tail,
+        }
 
     @classmethod
     def from_json(cls, state: Mapping[str, Json]) -> Mark:
-        return cls(state["offset"], state["mtime_ns"], state["inode"], state["name"])
+        return cls(state["offset"], state["mtime_ns"], state["inode"], state["name"], state.get("tail"))
+
+    @classmethod
+    def of(cls, path: Path, size: int) -> Mark | None:
+        """That of a file as it is, None where there is none; its tail is what it has before `size`. Raises OSError."""
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            raise CannotCreateOutput(f"{path} is no regular file", hint="name another output with -o")
+        with path.open("rb") as file:
+            tail = _tail(file.fileno(), size)
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino, path.name, tail)
 
 
 class Verdict(Enum):
@@ -57,9 +85,9 @@ class Verdict(Enum):
 def judge(ours: Mark | None, found: Mark | None, *, clean: bool, rebuilding: bool = False) -> Verdict:
     """Compare what we left (None: nothing yet) with what is there (None: nothing).
 
-    After a clean end every difference is an edit. After a crash the same inode with at least our bytes is ours with
-    a torn tail. `rebuilding` says that the crash fell into a rebuild, whose rename may or may not have happened. A
-    file of another name that we do not recognise is never touched.
+    After a clean end every difference is an edit. After a crash the same inode with at least our bytes, the last of them as we
+    wrote them, is ours with more behind. `rebuilding` says that the crash fell into a rebuild, whose rename may or may not have
+    happened. A file of another name that we do not recognise is never touched.
     """
     if ours is None:
         return Verdict.TAKE if found is None or found.size == 0 else Verdict.FOREIGN
@@ -68,12 +96,30 @@ def judge(ours: Mark | None, found: Mark | None, *, clean: bool, rebuilding: boo
     if clean:
         known = found.size == ours.size and found.mtime_ns == ours.mtime_ns
     else:
-        known = found.size >= ours.size and found.inode == ours.inode
+        known = found.size >= ours.size and found.inode == ours.inode and ours.tail in {None, found.tail}
     if known:
         return Verdict.TAKE
     if found.size == 0:
         return Verdict.REBUILD
     return Verdict.SET_ASIDE if found.name == ours.name else Verdict.FOREIGN
+
+
+def is_as_left(path: Path, state: Mapping[str, Json], *, clean: bool) -> bool:
+    """Whether a file is the one of which this mark was kept under another name, moved since. An empty one says nothing."""
+    if not state.get("offset") or state.get(REBUILDING):
+        return False
+    ours = Mark.from_json(state)
+    try:
+        found = Mark.of(path, ours.size)
+    except (OSError, CannotCreateOutput):
+        return False
+    return found is not None and found.inode == ours.inode and judge(ours, found, clean=clean) is Verdict.TAKE
+
+
+def _tail(fd: int, size: int) -> str:
+    """A digest of a file's last bytes before `size`. Raises OSError."""
+    start = max(0, size - _TAIL_BYTES)
+    return digest(os.pread(fd, size - start, start)).hex()
 
 
 def temporary_name(name: str) -> str:
@@ -106,6 +152,7 @@ class AppendFile:
         self._foreign = foreign
         self._wall = wall
         self._fd: int | None = None
+        self._was_taken_up = False
         self._unsynced = False
         self._broken: LcbatchError | None = None
 
@@ -128,15 +175,14 @@ class AppendFile:
         return taken and (state is None or of_a_file)  # of a folder that had this name nothing is left here
 
     def _take_up(self, ours: Mark | None, *, clean: bool, rebuilding: bool) -> bool:
-        found = self._found()
+        found = Mark.of(self.path, 0 if ours is None else ours.size)
         if found is None and ours is not None and ours.inode == NO_FILE:
             ours = None
         verdict = judge(ours, found, clean=clean, rebuilding=rebuilding)
         if verdict is Verdict.FOREIGN and self._foreign == "refuse":
             raise CannotCreateOutput(
                 f"{self.path} exists and was not written by this job",
-                hint="move it away: it is written again from the run store, without a call for what that has; or name another "
-                "output with -o",
+                hint=f"move it away: {_NEW if ours is None else _AGAIN}; or name another output with -o",
             )
         if verdict in {Verdict.FOREIGN, Verdict.SET_ASIDE}:
             label, why = (
@@ -148,16 +194,8 @@ class AppendFile:
         taken = verdict is Verdict.TAKE
         if self._keep_empty or self.path.exists():
             self._open(ours.size if ours is not None and taken else 0, cut=taken)
+        self._was_taken_up = True
         return taken or ours is None
-
-    def _found(self) -> Mark | None:
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
-        if not stat.S_ISREG(found.st_mode):
-            raise CannotCreateOutput(f"{self.path} is no regular file", hint="name another output with -o")
-        return Mark(found.st_size, found.st_mtime_ns, found.st_ino, self.path.name)
 
     def _open(self, offset: int, *, cut: bool) -> int:
         existed = self.path.exists()
@@ -191,13 +229,14 @@ class AppendFile:
                 self._unsynced = False
             # Asked for after the last write: the time must be the one that the next run will find.
             now = os.fstat(self._fd)
-            return Mark(self.offset, now.st_mtime_ns, now.st_ino, self.path.name)
+            return Mark(self.offset, now.st_mtime_ns, now.st_ino, self.path.name, _tail(self._fd, self.offset))
 
     @contextlib.contextmanager
     def replacement(self) -> Iterator[Callable[[bytes], None]]:
         """Gives a function that writes a new file, which takes the old one's place, synced, when the block ends well.
 
-        An error in the block, or in writing, leaves the old file as it was.
+        An error in the block, or in writing, leaves the old file as it was. What somebody else has laid in its place since it was
+        taken up is set aside.
         """
         temporary = self._temporary()
         with self._guarded(), contextlib.ExitStack() as undo:
@@ -210,6 +249,7 @@ class AppendFile:
             yield lambda data: write_all(fd, data)
             os.fsync(fd)
             size = os.lseek(fd, 0, os.SEEK_CUR)
+            self._make_way()
             if size == 0 and not self._keep_empty:
                 self.path.unlink(missing_ok=True)
                 self._replace_descriptor(None, 0)
@@ -218,6 +258,16 @@ class AppendFile:
             sync_folder(self.path.parent)
             undo.pop_all()
             self._replace_descriptor(fd, size)
+
+    def _make_way(self) -> None:
+        try:
+            there = self.path.stat() if self._was_taken_up else None
+        except FileNotFoundError:
+            there = None
+        if there is None:
+            return
+        if self._fd is None or not os.path.samestat(there, os.fstat(self._fd)):
+            self.notice = make_way(self.path, self._wall)
 
     def _set_mode(self, fd: int) -> None:
         if self._mode != _BY_UMASK:

@@ -26,6 +26,11 @@ def set_aside(path: Path, label: str, wall: Wall) -> Path:
         count += 1
 
 
+def make_way(path: Path, wall: Wall) -> str:
+    """Set aside what came where our output belongs while a run wrote that; what to say of it. Raises OSError."""
+    return f"{path} was changed by somebody else while the run went on: kept as {set_aside(path, 'edited', wall).name}"
+
+
 def cut_to_bytes(text: str, limit: int) -> str:
     """The longest beginning of `text` that takes at most `limit` bytes as UTF-8."""
     raw = os.fsencode(text)

@@ -12,9 +12,9 @@ import pytest
 from lcbatch import jsontext
 from lcbatch.errors import CannotCreateOutput, OutputFailed
 from lcbatch.records import Json
-from lcbatch.sinks.appendfile import NO_FILE, REBUILDING, AppendFile, Mark, Verdict, judge, temporary_name
+from lcbatch.sinks.appendfile import NO_FILE, REBUILDING, AppendFile, Mark, Verdict, is_as_left, judge, temporary_name
 
-OURS = Mark(size=10, mtime_ns=5, inode=7, name="out.jsonl")
+OURS = Mark(size=10, mtime_ns=5, inode=7, name="out.jsonl", tail="bytes")
 
 
 def taken(path: Path, state: Mapping[str, Json] | None = None, *, clean: bool = True) -> tuple[AppendFile, bool]:
@@ -44,10 +44,11 @@ def rebuilt(file: AppendFile, then: Callable[[], object] = int) -> None:
         (Mark(10, 6, 7, "out.jsonl"), True, Verdict.SET_ASIDE),
         (Mark(12, 5, 7, "out.jsonl"), True, Verdict.SET_ASIDE),
         (Mark(0, 6, 7, "out.jsonl"), True, Verdict.REBUILD),
-        (Mark(12, 9, 7, "out.jsonl"), False, Verdict.TAKE),
+        (Mark(12, 9, 7, "out.jsonl", "bytes"), False, Verdict.TAKE),
         (Mark(9, 9, 7, "out.jsonl"), False, Verdict.SET_ASIDE),
         (Mark(12, 9, 8, "out.jsonl"), False, Verdict.SET_ASIDE),
         (Mark(12, 9, 8, "somebody.jsonl"), False, Verdict.FOREIGN),
+        (Mark(12, 9, 7, "out.jsonl", "other bytes"), False, Verdict.SET_ASIDE),
         (None, False, Verdict.REBUILD),
     ],
 )
@@ -98,6 +99,59 @@ def test_an_edited_file_is_kept_under_another_name(tmp_path: Path) -> None:
     (kept,) = tmp_path.glob("out.jsonl.edited-*")
     assert not is_ours
     assert kept.read_bytes() == b"mine\n"
+    assert file.notice is not None
+    assert kept.name in file.notice
+
+
+def test_after_a_crash_a_file_that_was_given_our_inode_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    state = left(path, b"one\n")
+    path.write_bytes(b"mine, and longer\n")
+    assert path.stat().st_ino == state["inode"]
+    assert not is_as_left(path, state, clean=False)
+    file, is_ours = taken(path, state, clean=False)
+    file.close()
+    (kept,) = tmp_path.glob("out.jsonl.edited-*")
+    assert not is_ours
+    assert kept.read_bytes() == b"mine, and longer\n"
+
+
+def test_a_mark_of_an_earlier_version_has_no_tail_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    state = {name: value for name, value in left(path, b"one\n").items() if name != "tail"}
+    file, is_ours = taken(path, state, clean=False)
+    file.close()
+    assert is_ours
+
+
+def test_a_file_is_known_again_where_it_was_moved_to(tmp_path: Path) -> None:
+    state = left(tmp_path / "out.jsonl", b"one\n")
+    moved = (tmp_path / "out.jsonl").rename(tmp_path / "moved.jsonl")
+    assert is_as_left(moved, state, clean=True)
+    moved.write_bytes(b"One\n")
+    assert not is_as_left(moved, state, clean=True)
+    assert not is_as_left(moved, {**state, "offset": 0}, clean=False)
+    assert not is_as_left(tmp_path / "none", state, clean=True)
+
+
+@pytest.mark.parametrize("new", [b"new\n", b""])
+@pytest.mark.parametrize("keep_empty", [True, False])
+def test_a_rebuild_keeps_what_somebody_else_has_laid_in_the_outputs_place(
+    tmp_path: Path,
+    new: bytes,
+    keep_empty: bool,  # noqa: FBT001
+) -> None:
+    path = tmp_path / "out.jsonl"
+    file = AppendFile(path, keep_empty=keep_empty)
+    file.take_up(None, clean=True)
+    path.unlink(missing_ok=True)
+    path.write_bytes(b"mine\n")
+    with file.replacement() as write:
+        write(new)
+    file.close()
+    (kept,) = tmp_path.glob("out.jsonl.edited-*")
+    assert kept.read_bytes() == b"mine\n"
+    assert path.exists() == (keep_empty or bool(new))
     assert file.notice is not None
     assert kept.name in file.notice
 

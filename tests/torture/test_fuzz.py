@@ -347,6 +347,7 @@ _TOML_KEYS = st.sampled_from(
     name=st.sampled_from(["lcbatch.toml", "pyproject.toml"]),
 )
 @example(lines=["a = " + "[" * 50_000], name="lcbatch.toml")
+@example(lines=["model = " + "9" * 5000], name="lcbatch.toml")
 @tries(100, 20_000)
 def test_config_files(tmp_path_factory: pytest.TempPathFactory, lines: list[str], name: str) -> None:
     folder = tmp_path_factory.getbasetemp() / "config"
