@@ -84,11 +84,11 @@ class CsvTable:
             columns = self._settled(columns, entries, answers)
         rows += [self._row(columns, entry, cells) for entry, cells in zip(entries, answers, strict=True)]
         self._columns = columns
-        if not any(max(map(len, row)) > _LONG_CHARS for row in rows):
+        if not any(map(_is_long, rows)):
             return _utf8("".join(map(self._text, rows)))
         out = io.BytesIO()
         for row in rows:
-            out.writelines(long_record(row, self._delimiter))
+            out.writelines(long_record(row, self._delimiter) if _is_long(row) else [_utf8(self._text(row))])
         return out.getvalue()
 
     def _first_columns(self, entries: Sequence[Entry], answers: Sequence[Cells]) -> Columns:
@@ -142,8 +142,15 @@ class CsvTable:
         return written[:-2] + "\n"
 
 
+def _is_long(row: Sequence[str]) -> bool:
+    return max(map(len, row)) > _LONG_CHARS
+
+
 def long_record(row: Sequence[str], delimiter: str, step_chars: int = _LONG_CHARS) -> Iterator[bytes]:
-    """What csv.writer makes of a row of more than one empty cell, as UTF-8 and ended by LF, a long cell in steps."""
+    """What csv.writer makes of a row, as UTF-8 and ended by LF, a long cell in steps.
+
+    Not of a row that is one empty cell: csv.writer quotes that one, since an empty line is no row.
+    """
     quoted_for = (delimiter, '"', "\r", "\n")
     before = ""
     for cell in row:

@@ -188,3 +188,9 @@ def test_a_long_record_has_the_bytes_that_csv_writer_gives_it(row: list[str], de
     expected = (out.getvalue()[:-2] + "\n").encode("utf-8", "backslashreplace")
     for step_chars in (1, 3, 100):
         assert b"".join(long_record(row, delimiter, step_chars)) == expected
+
+
+def test_a_row_of_one_empty_cell_is_still_a_row_beside_a_long_one() -> None:
+    long = "x" * (1024 * 1024 + 1)
+    entries = [entry(number, fields={}, output=text) for number, text in enumerate(["", long, ""], start=1)]
+    assert table(error=False).encode(entries) == b'output\n""\n' + long.encode() + b'\n""\n'
