@@ -211,9 +211,10 @@ def test_a_link_in_the_place_of_a_lock_file_is_refused_and_what_it_leads_to_stay
     job = Job.of(output=str(tmp_path / "out.jsonl"))
 
     async def main() -> None:
-        with pytest.raises(CannotCreateOutput, match="symbolic link"):
+        with pytest.raises(CannotCreateOutput, match=r"out.jsonl.lcbatch.lock is a symbolic link, and is not") as caught:
             async with locked(place_of(job, _world(tmp_path)), job, "lcbatch run"):
                 pass
+        assert caught.value.hint == "remove the link"
 
     asyncio.run(main())
     assert (tmp_path / "theirs").read_text() == "precious"

@@ -9,6 +9,7 @@ written: a store that lacks it lost its log, is an older copy, or is another out
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -99,6 +100,10 @@ def _open(path: Path) -> int:
         # What a link in its place leads to is somebody's file, and would be written over.
         return open_private(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise CannotCreateOutput(
+                f"{path} is a symbolic link, and is not followed", hint="remove the link"
+            ) from error
         raise CannotCreateOutput(
             f"cannot create {path}: {error.strerror}", hint="choose another place with -o or --store"
         ) from error
