@@ -23,7 +23,7 @@ def take_streams() -> None:
     _fill_closed()
     out, err = sys.stdout, sys.stderr
     sys.stdout = _text(_Stdout(is_closed=out is None), out)
-    sys.stderr = _text(_Stderr(_STDERR, "w", closefd=False), err)
+    sys.stderr = _text(_Stderr(), err)
 
 
 def let_go() -> None:
@@ -93,12 +93,34 @@ class _Stdout(io.FileIO):
 
 
 class _Stderr(io.FileIO):
-    """Standard error. What cannot be shown there is not the command's failure, and each line is tried anew."""
+    """Standard error. What cannot be shown there is not the command's failure, and each line is tried anew.
+
+    A pipe that does not block gets its reader `patience_s` when it is full, and no more of that until it has taken something.
+    """
+
+    def __init__(self, descriptor: int = _STDERR, *, patience_s: float = 1.0) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._patience_s = patience_s
+        self._is_read = True
 
     def write(self, data: ReadableBuffer, /) -> int:
+        """How many bytes were taken; all of them where they never will be, or the buffer above would keep them."""
         with suppress(OSError):
-            super().write(data)
+            taken = super().write(data)
+            if taken is None and self._is_read:
+                self._wait()
+                taken = super().write(data)
+            self._is_read = taken is not None
+            if taken is not None:
+                return taken
         return memoryview(data).nbytes
+
+    def _wait(self) -> None:
+        import select  # noqa: PLC0415 - hardly ever
+
+        room = select.poll()
+        room.register(self, select.POLLOUT)
+        room.poll(self._patience_s * 1000)
 
 
 def _text(raw: io.FileIO, like: TextIO | None) -> TextIO:
