@@ -136,6 +136,14 @@ class Origin:
         beside_it = None if output is None else beside(output, ".errors.jsonl")
         return OutputPaths(output, store.absolute(), self.path(errors) if errors is not None else beside_it)
 
+    def inherited(self, names: frozenset[str]) -> tuple[tuple[str, ...], dict[str, Json]]:
+        """The inputs, and the options of these names, for another job on the same output, wherever that is started."""
+        inputs = tuple(name if name == "-" else str(self.path(name)) for name in self.inputs)
+        options = {name: value for name, value in self.options.items() if name in names}
+        if "errors" in options:
+            options["errors"] = str(self.path(options["errors"]))
+        return inputs, options
+
     def to_json(self) -> Mapping[str, Json]:
         return {"task": self.task, "inputs": list(self.inputs), "options": self.options, "cwd": str(self.cwd)}
 

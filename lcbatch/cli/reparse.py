@@ -25,11 +25,9 @@ def reparse(out: Out, given: dict[str, Any], store: Store = None) -> int:
     with reading(path) as connection:
         origin = origin_of(connection, path)
     output = origin.output(path) if names_store(out) else out
-    options = {name: value for name, value in origin.options.items() if name in INHERITED}
-    if "errors" in options:
-        options["errors"] = str(origin.path(options["errors"]))
+    inputs, options = origin.inherited(INHERITED)
     parser = {name: value for name, value in given.items() if name in _PARSER}
-    job = Job.of(*origin.inputs, task=origin.task, **{**options, **given, "output": output, "store": str(path)})
+    job = Job.of(*inputs, task=origin.task, **{**options, **given, "output": output, "store": str(path)})
     described = {**origin.to_json(), "options": {**origin.options, **parser}}
     from lcbatch.cli.start import carry_out  # noqa: PLC0415 - what a run needs is loaded for a run alone
     from lcbatch.reparsing import reparse as parse_again  # noqa: PLC0415

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lcbatch.cli.found import Origin, Out, Store, names_store, origin_of, reading, store_of
+from lcbatch.cli.found import Out, Store, names_store, origin_of, reading, store_of
 from lcbatch.cli.options import job_options
 from lcbatch.errors import Kind, UsageError
 from lcbatch.job import EMBED, RUN, Job, declared_options
@@ -73,18 +73,16 @@ def retry_of(out: str, store: str | None, kinds: frozenset[Kind] | None, given: 
             "vectors of two models lie in different spaces", hint="embed all rows with it, to another output"
         )
     output = origin.output(path) if names_store(out) else out
-    options = {**_inherited(origin, given), **given, "output": output, "store": str(path)}
-    job = Job.of(*origin.inputs, task=origin.task, **options)
+    inputs, inherited = origin.inherited(INHERITED)
+    options = {**_fitting(inherited, given), **given, "output": output, "store": str(path)}
+    job = Job.of(*inputs, task=origin.task, **options)
     from lcbatch.retrying import Retry  # noqa: PLC0415 - as above
 
     return job, Retry(kinds, origin.to_json(), named)
 
 
-def _inherited(origin: Origin, given: dict[str, Any]) -> dict[str, Json]:
-    """The options of the original run that count for its retry too; an address or a price only for the model it is of."""
-    options = {name: value for name, value in origin.options.items() if name in INHERITED}
-    if "errors" in options:
-        options["errors"] = str(origin.path(options["errors"]))
+def _fitting(options: dict[str, Json], given: dict[str, Any]) -> dict[str, Json]:
+    """The options of the original run that count for its retry too: an address or a price only for the model it is of."""
     model, before = given.get("model"), options.get("model")
     of_another = frozenset[str]()
     if model is not None and model != before:

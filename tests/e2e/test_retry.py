@@ -17,6 +17,7 @@ from lcbatch.app import Report, run_job
 from lcbatch.cli.retry import retry_of
 from lcbatch.errors import InputMissing, Kind, OutputFailed, RefusedError
 from lcbatch.opening import Run
+from lcbatch.outputs import place_of
 from lcbatch.records import Row
 from lcbatch.retrying import _limited
 from lcbatch.testing import make_row
@@ -90,6 +91,22 @@ def test_what_was_said_of_one_run_is_not_said_of_its_retry(shop: Shop) -> None:
     expected = shop.job(**of_the_output, store=str(shop.folder / "out.jsonl.lcbatch")).options()
     del expected["progress"]
     assert job.options() == expected
+
+
+def test_a_retry_in_another_folder_means_the_inputs_of_the_run(
+    shop: Shop, once: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write("data.jsonl", rows_of("good", once))
+    monkeypatch.chdir(shop.folder)
+    asyncio.run(run_job(replace(shop.job(output="out/data.jsonl"), inputs=("data.jsonl",)), shop.world()))
+    monkeypatch.chdir("out")
+
+    reparsed = cli("reparse", "data.jsonl", "--schema", "said", cwd=shop.folder / "out")
+    assert reparsed.returncode in {0, 3}, reparsed.stderr
+    job, _ = retry_of("data.jsonl", None, None, {})
+
+    assert job.inputs == (str(shop.folder / "data.jsonl"),)
+    assert place_of(job, shop.world()).paths.output == shop.folder / "out" / "data.jsonl"
 
 
 def test_a_retry_after_a_fresh_start_sets_nothing_aside(shop: Shop, once: str) -> None:
