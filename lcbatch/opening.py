@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from lcbatch.bounds import MOST_CALLS, Window, bounds_of, model_name
 from lcbatch.calls.batching import Batching
@@ -251,8 +252,10 @@ def text_reader(job: Job) -> DocumentText:
 
 def whole_source_of(job: Job, world: World, place: Place) -> Source:
     """The job's input with its documents whole."""
-    documents = job.task == SUMMARIZE
-    return open_source(job.inputs, job.input, documents=documents, own_outputs=place.own_files(), stdin=world.stdin)
+    documents, own = job.task == SUMMARIZE, place.own_files()
+    if job.display.summary_json is not None:
+        own |= {Path(job.display.summary_json)}
+    return open_source(job.inputs, job.input, documents=documents, own_outputs=own, stdin=world.stdin)
 
 
 def _display(job: Job, world: World, stats: Stats) -> Display:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from lcbatch.errors import CannotCreateOutput, UsageError
 from lcbatch.job import Job
+from lcbatch.observers.stats import Stats
+from lcbatch.observers.summary import summary_json
 from lcbatch.outputs import (
     AlreadyRunning,
     NewOutput,
@@ -68,14 +71,14 @@ def test_a_name_of_no_known_form_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"errors": "out.jsonl.lcbatch"}, "both the run store's and --errors"),
-        ({"errors": "out.jsonl.lcbatch-wal"}, "both the run store's and --errors"),
-        ({"errors": "out.jsonl"}, "both the output and --errors"),
-        ({"errors": "link.jsonl"}, "both --errors and the input"),
-        ({"store": "out.jsonl.errors.jsonl"}, "both the run store's and --errors"),
-        ({"store": "out.jsonl"}, "both the run store's and the output"),
-        ({"summary_json": "out.jsonl.lcbatch"}, "both the run store's and --summary-json"),
-        ({"summary_json": "out.jsonl.lcbatch.lock"}, "both the run store's and --summary-json"),
+        ({"errors": "out.jsonl.lcbatch"}, "both a file of the run store and the errors file"),
+        ({"errors": "out.jsonl.lcbatch-wal"}, "both a file of the run store and the errors file"),
+        ({"errors": "out.jsonl"}, "both the output and the errors file"),
+        ({"errors": "link.jsonl"}, "both the errors file and the input"),
+        ({"store": "out.jsonl.errors.jsonl"}, "both a file of the run store and the errors file"),
+        ({"store": "out.jsonl"}, "both a file of the run store and the output"),
+        ({"summary_json": "out.jsonl.lcbatch"}, "both a file of the run store and --summary-json"),
+        ({"summary_json": "out.jsonl.lcbatch.lock"}, "both a file of the run store and --summary-json"),
         ({"summary_json": "in.jsonl"}, "both --summary-json and the input"),
         ({"output": "in.jsonl"}, "both the output and the input"),
         ({"output": "out/", "errors": "out/row.md"}, "lies where the answers go"),
@@ -91,6 +94,72 @@ def test_no_file_of_a_run_is_another_of_its_files_or_its_input(
     given = {name: f"{tmp_path}/{path}" for name, path in {"output": "out.jsonl", **options}.items()}
     with pytest.raises(UsageError, match=re.escape(said)):
         place(tmp_path, str(tmp_path / "in.jsonl"), **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "said"),
+    [
+        ("in/*.jsonl", {"errors": "in/b.jsonl"}, "in/b.jsonl would be both the errors file and the input"),
+        ("in/*.jsonl", {"errors": "link.jsonl"}, "in/b.jsonl would be both the errors file and the input"),
+        ("in/*.jsonl", {"summary_json": "in/b.jsonl"}, "in/b.jsonl would be both --summary-json and the input"),
+        ("in/*.jsonl", {"output": "in/b.jsonl", "fresh": True}, "in/b.jsonl would be both the output and the input"),
+        ("in/*.jsonl", {"store": "in/b.jsonl", "fresh": True}, "both a file of the run store and the input"),
+        ("in", {"summary_json": "in/sub/c.md"}, "in/sub/c.md would be both --summary-json and the input"),
+        ("in", {"errors": "in/sub/c.md"}, "in/sub/c.md would be both the errors file and the input"),
+        ("i?", {"errors": "in/sub/c.md"}, "in/sub/c.md would be both the errors file and the input"),
+    ],
+    ids=str,
+)
+def test_what_a_pattern_or_a_folder_takes_in_is_not_written_over(
+    tmp_path: Path, given: str, options: dict[str, Any], said: str
+) -> None:
+    _inputs_in(tmp_path)
+    paths = {name: f"{tmp_path}/{value}" for name, value in options.items() if name != "fresh"}
+    with pytest.raises(UsageError, match=re.escape(said)):
+        place(tmp_path, f"{tmp_path}/{given}", **{"output": f"{tmp_path}/out.jsonl", **options, **paths})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"errors": "in/new.jsonl"},
+        {"errors": "in/empty.jsonl"},
+        {"errors": "in/errors.jsonl"},
+        {"summary_json": "in/figures.jsonl"},
+        {"output": "in/out.jsonl"},
+        {"output": "in/out.jsonl", "errors": "in/sub/c.md", "include": ("*.jsonl",)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("given", ["in/*.jsonl", "in"])
+def test_what_an_earlier_run_wrote_may_lie_among_the_input(tmp_path: Path, given: str, options: dict[str, Any]) -> None:
+    _inputs_in(tmp_path)
+    (tmp_path / "in/empty.jsonl").touch()
+    (tmp_path / "in/errors.jsonl").write_text(
+        '{"text": "' + "x" * 2_000_000 + '", "_lcbatch_error": {}}\n{"text": "b"}\n'
+    )
+    (tmp_path / "in/figures.jsonl").write_text(json.dumps(summary_json(Stats().snapshot(0.0))) + "\n")
+    for name in ("out.jsonl", "out.jsonl.errors.jsonl"):
+        (tmp_path / "in" / name).write_text("an older run's, and edited")
+    (tmp_path / "in/out.jsonl.lcbatch.lock").touch()
+    paths = {name: f"{tmp_path}/{value}" for name, value in options.items() if name != "include"}
+    place(tmp_path, f"{tmp_path}/{given}", **{"output": f"{tmp_path}/out.jsonl", **options, **paths})
+
+
+def _inputs_in(folder: Path) -> None:
+    (folder / "in/sub").mkdir(parents=True)
+    for name in ("a.jsonl", "b.jsonl", "sub/c.md"):
+        (folder / "in" / name).write_text('{"text": "a"}\n')
+    (folder / "link.jsonl").symlink_to("in/b.jsonl")
+
+
+def test_an_errors_file_as_input_of_its_own_output_is_retried_or_copied(tmp_path: Path) -> None:
+    errors = tmp_path / "out.jsonl.errors.jsonl"
+    errors.write_text('{"text": "a", "_lcbatch_error": {}}\n')
+    (tmp_path / "out.jsonl.lcbatch").touch()
+    with pytest.raises(UsageError, match="both the errors file and the input") as caught:
+        place(tmp_path, str(errors), output=f"{tmp_path}/out.jsonl")
+    assert caught.value.hint.startswith(f"lcbatch retry {tmp_path}/out.jsonl runs failed rows again; or name a copy")
 
 
 def test_a_device_may_be_named_for_several_uses(tmp_path: Path) -> None:
@@ -211,7 +280,9 @@ def test_a_link_in_the_place_of_a_lock_file_is_refused_and_what_it_leads_to_stay
     job = Job.of(output=str(tmp_path / "out.jsonl"))
 
     async def main() -> None:
-        with pytest.raises(CannotCreateOutput, match=r"out.jsonl.lcbatch.lock is a symbolic link, and is not") as caught:
+        with pytest.raises(
+            CannotCreateOutput, match=r"out.jsonl.lcbatch.lock is a symbolic link, and is not"
+        ) as caught:
             async with locked(place_of(job, _world(tmp_path)), job, "lcbatch run"):
                 pass
         assert caught.value.hint == "remove the link"

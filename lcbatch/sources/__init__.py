@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from lcbatch.errors import InputMissing
 from lcbatch.job import InputOptions
 from lcbatch.ports import Source
-from lcbatch.sources.inputs import Sort, name_inputs
-from lcbatch.sources.ways import Ways
+from lcbatch.sources.folders import Walk
+from lcbatch.sources.inputs import Sort, matches, name_inputs
+from lcbatch.sources.ways import Ways, rules_of
 
-__all__ = ["open_source"]
+__all__ = ["files_taken_in", "open_source"]
 
 
 def open_source(
@@ -40,3 +41,15 @@ def open_source(
     if stdin is None and any(one.sort is Sort.STDIN for one in named):
         raise InputMissing("there is no stdin to read", hint="name a file or a folder")
     return Ways(named, options, documents=documents, own_outputs=own, stdin=stdin).source()
+
+
+def files_taken_in(inputs: Sequence[str], options: InputOptions) -> Iterator[str]:
+    """Paths of all that the arguments come to, lcbatch's own outputs too; folders are walked. What is missing is left out."""
+    for argument in inputs:
+        if argument == "-":
+            continue
+        for path in [argument] if os.path.lexists(argument) else matches(argument):
+            if os.path.isdir(path):  # noqa: PTH112 - the name may hold undecodable bytes
+                yield from (found.path for found in Walk(path, rules_of(options)) if found.problem is None)
+            else:
+                yield path

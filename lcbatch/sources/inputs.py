@@ -74,9 +74,13 @@ def label_prefix(path: str) -> str:
     return "/".join(parts)
 
 
+def matches(argument: str) -> list[str]:
+    """What an argument that is no file's very name stands for, sorted."""
+    return sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207 - text
+
+
 def _expanded(argument: str, own_outputs: frozenset[str]) -> Iterator[Named]:
-    matches = sorted(glob.glob(argument, recursive=True)) if glob.has_magic(argument) else []  # noqa: PTH207 - text
-    mine = [match for match in matches if not is_own(match, own_outputs)]
+    mine = [match for match in matches(argument) if not is_own(match, own_outputs)]
     if not mine:
         raise _missing(argument)
     return map(_looked_at, mine)

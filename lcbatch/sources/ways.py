@@ -21,6 +21,11 @@ from lcbatch.sources.source import BATCH_ITEMS, Inputs, Part, row_batches, text_
 from lcbatch.sources.streams import Chunks, file_chunks, path_reader, pipe_chunks, stdin_reader
 
 
+def rules_of(options: InputOptions, own_outputs: frozenset[str] = frozenset()) -> Rules:
+    """What counts in a folder that is read with these options."""
+    return Rules(options.include, options.exclude, options.loader is not None, own_outputs)
+
+
 class Ways:
     """Builds the source for named inputs. Raises UsageError for options that cannot be."""
 
@@ -40,7 +45,7 @@ class Ways:
         self._has_row_format = options.input_format not in {None, DOCUMENT}
         self._reading = Reading(options.max_row_bytes, checked_delimiter(options.delimiter), encoding)
         self._taking = Taking(options.max_row_bytes, encoding, options.loader)
-        self._rules = Rules(options.include, options.exclude, options.loader is not None, own_outputs)
+        self._rules = rules_of(options, own_outputs)
         self._walks: list[Walk] = []
 
     def source(self) -> Inputs:

@@ -17,7 +17,7 @@ _TEXT = "x" * 300_000 + "\n"
 def pipe() -> Iterator[tuple[int, int]]:
     """A pipe's two ends, of which the one that is written to does not block."""
     ends = os.pipe()
-    os.set_blocking(ends[1], False)  # noqa: FBT003 - its own signature
+    os.set_blocking(ends[1], False)
     yield ends
     for end in ends:
         os.close(end)

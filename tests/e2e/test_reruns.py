@@ -37,6 +37,43 @@ def run(shop: Shop, **options: Any) -> Report:
     return asyncio.run(shop.run("in.jsonl", **options))
 
 
+def test_what_a_run_writes_among_its_input_is_not_read_by_the_next_one(shop: Shop) -> None:
+    (shop.folder / "in").mkdir()
+    shop.write("in/a.jsonl", rows_of("good", "bad [[fault:filter]]"))
+    words = [word for word in shop.words("in/*.jsonl") if word not in {"-o", "out.jsonl"}]
+    words += ["-o", "in/out.jsonl", "--errors", "in/e.jsonl", "--summary-json", "in/figures.jsonl"]
+    ledger = Ledger(shop)
+
+    for _ in range(2):
+        ended = cli(*words, cwd=shop.folder)
+        assert ended.returncode == 3, ended.stderr
+        (figures,) = shop.output("in/figures.jsonl")
+        assert figures["rows"]["total"] == 2
+        assert [len(shop.output(f"in/{name}.jsonl")) for name in ("out", "e")] == [1, 1]
+
+    assert len(ledger.called()) == 2
+    assert sorted(path.name for path in (shop.folder / "in").glob("*.jsonl")) == [
+        "a.jsonl",
+        "e.jsonl",
+        "figures.jsonl",
+        "out.jsonl",
+    ]
+
+
+def test_figures_in_an_inputs_place_are_refused_before_anything_is_touched(shop: Shop) -> None:
+    (shop.folder / "in").mkdir()
+    text = shop.write("in/b.jsonl", rows_of("good")).read_text()
+
+    ended = cli(*shop.words("in/*.jsonl"), "--summary-json", "in/b.jsonl", cwd=shop.folder)
+
+    assert (ended.returncode, ended.stderr.splitlines()[0]) == (
+        2,
+        "error: in/b.jsonl would be both --summary-json and the input",
+    )
+    assert (shop.folder / "in/b.jsonl").read_text() == text
+    assert not list(shop.folder.glob("out.jsonl*"))
+
+
 def test_a_file_of_the_users_in_an_answers_place_is_kept_and_told(shop: Shop) -> None:
     shop.write("in.jsonl", [{"id": "r0", "text": "a"}])
     (shop.folder / "out").mkdir()
