@@ -30,6 +30,9 @@ _GLANCE_S = 0.02
 
 _MARK = "output_by"
 
+_BEGINS = b'{"'
+"""How each lock file begins."""
+
 _MOUNTS = Path("/proc/self/mounts")
 
 
@@ -59,6 +62,7 @@ async def hold_lock(path: Path, *, wait: bool = False, command: str = "") -> Asy
     try:
         await _acquire(descriptor, path, wait=wait)
         try:
+            _refuse_strange(descriptor, path)
             _sign(descriptor, path, command)
         except OSError as error:
             raise OutputFailed(
@@ -107,6 +111,16 @@ def _open(path: Path) -> int:
         raise CannotCreateOutput(
             f"cannot create {path}: {error.strerror}", hint="choose another place with -o or --store"
         ) from error
+
+
+def _refuse_strange(descriptor: int, path: Path) -> None:
+    """Raise CannotCreateOutput for a file of somebody else's. A power loss leaves of ours nothing, zeros, or how it begins."""
+    begins = os.pread(descriptor, len(_BEGINS), 0)
+    if not _BEGINS.startswith(begins.rstrip(b"\0")):
+        raise CannotCreateOutput(
+            f"{path} is not a lock file of lcbatch's, and is not written over",
+            hint="give the store another name with --store",
+        )
 
 
 async def _acquire(descriptor: int, path: Path, *, wait: bool) -> None:

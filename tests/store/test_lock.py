@@ -48,6 +48,32 @@ def test_the_lock_file_stays_and_is_free_again(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("content", [b"[[package]]\n", b"{ }"])
+def test_a_file_of_somebody_elses_is_not_written_over(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "Cargo.lock"
+    path.write_bytes(content)
+
+    async def main() -> None:
+        with pytest.raises(CannotCreateOutput, match="not written over"):
+            async with hold_lock(path):
+                pass
+
+    asyncio.run(main())
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 90, b'{"pid": 7, "ho', b"{"])
+def test_what_a_power_loss_left_of_a_lock_is_taken(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "out.jsonl.lcbatch.lock"
+    path.write_bytes(content)
+
+    async def main() -> None:
+        async with hold_lock(path):
+            assert json.loads(path.read_text())["pid"] == os.getpid()
+
+    asyncio.run(main())
+
+
 def test_an_error_inside_releases_it(tmp_path: Path) -> None:
     async def main() -> None:
         with pytest.raises(ValueError, match="inside"):
