@@ -21,13 +21,16 @@ from lcbatch.store.run_store import RunStore
 
 def refuse_emptied_store(place: Place) -> None:
     """Raise RefusedError for a store's file with nothing in it where a run has written its output: all would be paid anew."""
-    if mark_of(place.witness) is None or not place.store.exists() or place.store.stat().st_size:
-        return
-    if not any(beside(place.store, ending).exists() for ending in SQLITE_ENDINGS):
+    if mark_of(place.witness) is not None and place.store.exists() and is_emptied(place.store):
         raise RefusedError(
             f"the run store {place.store} is empty, and a run has written {place.paths.output or 'to the pipe'} with it",
             hint=f"put the run store back; or remove {place.store} to begin anew: all is asked and billed once more",
         )
+
+
+def is_emptied(store: Path) -> bool:
+    """Whether there is nothing in a store's file, nor in a log beside it. Raises OSError where there is no file."""
+    return not store.stat().st_size and not any(beside(store, ending).exists() for ending in SQLITE_ENDINGS)
 
 
 async def refuse_other_store(place: Place, store: RunStore) -> str | None:
