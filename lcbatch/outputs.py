@@ -53,7 +53,8 @@ class Aside:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`store` is the run store's file itself, by whatever link it was named; `is_temporary` says that it is a pipe's, and removed after a good run.
+    """`store` is the run store's file itself, by whatever link it was named; `is_temporary` says that it is a pipe's, and removed
+    after a good run.
 
     `aside` is what `set_aside` and `witness.forget_writer` have taken away, for as long as it may come back.
     """

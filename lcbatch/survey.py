@@ -1,9 +1,9 @@
 """The survey of a dry run: opens and plans as a run does, calls nothing, and takes back what it planned.
 
-Without a store, or with one in which nothing is, nothing is made on disk. With one the plan is the real one, inside a transaction that is always rolled back: what
-it says is what the run will do, at the price of the lock, and of the room that the plan of a changed input takes in the store's
-write-ahead log until then. As by any opening, a store of an older format is brought up to date, and answers that a broken-off
-run left in its reserve are taken in.
+Without a store, or with an empty file in its place, nothing is made on disk. With one the plan is the real one, inside a
+transaction that is always rolled back: what it says is what the run will do, at the price of the lock, and of the room that the
+plan of a changed input takes in the store's write-ahead log until then. As by any opening, a store of an older format is brought
+up to date, and answers that a broken-off run left in its reserve are taken in.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class Known:
 class Survey:
     """What was found. `cost` and `scene` are None where nothing would be called, or nothing can be known of it.
 
-    `refusal` is why the run would do nothing, `damaged` what it would end with behind the last row that can be read. `changed` are
-    ids of documents that stood otherwise before, `missing` those that stood and are in the input no longer.
+    `refusal` is why the run would do nothing, `damaged` what it would end with behind the last row that can be read. `changed`
+    are ids of documents that stood otherwise before, `missing` those that stood and are in the input no longer.
     """
 
     job: Job
@@ -186,9 +186,7 @@ def _told(stats: Stats, notes: list[str], event: Event) -> None:
 
 
 @asynccontextmanager
-async def _store(
-    job: Job, world: World, place: Place, notes: list[str]
-) -> AsyncIterator[RunStore | NothingStored]:
+async def _store(job: Job, world: World, place: Place, notes: list[str]) -> AsyncIterator[RunStore | NothingStored]:
     """The store of an earlier run, inside a transaction that is not kept; where there is none, nothing is made.
 
     Raises RefusedError for a store that the run would not take up either.

@@ -104,8 +104,8 @@ class MemoryReplies:
 
 @dataclass
 class ListSource:
-    """ports.Source over a list, `size` items a batch. With `waits` it never ends, as a pipe whose writer is idle; `damaged` is raised
-    behind the last item.
+    """ports.Source over a list, `size` items a batch. With `waits` it never ends, as a pipe whose writer is idle; `damaged` is
+    raised behind the last item.
     """
 
     items: Sequence[Item]

@@ -69,7 +69,7 @@ def test_a_folder_that_somebody_else_makes_meanwhile_keeps_its_permissions(
 
     def second(path: Path, *arguments: Any, **options: Any) -> None:
         if path.name == "theirs":
-            os.mkdir(path, 0o755)
+            make(path, 0o755)
         make(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "mkdir", second)
