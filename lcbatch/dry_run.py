@@ -20,8 +20,8 @@ InLoop = Callable[[Coroutine[Any, Any, Survey]], Survey]
 def dry_run(job: Job, world: World, in_loop: InLoop) -> Outlook:
     """What a run of the job would do. `in_loop` runs a coroutine on a loop of its own, to its end.
 
-    Raises LcbatchError for all that would stop the run before it touches anything, but for a refusal to go on from what is
-    there, and for an input that cannot be read to its end: these are told in the Outlook.
+    Raises LcbatchError for all that would stop the run before it touches anything, but for another chain and too many rows gone,
+    and for an input that cannot be read to its end: these are told in the Outlook.
     """
     survey = in_loop(survey_of(job, world))
     seen_ahead = forecast(survey.scene) if survey.scene is not None else None
