@@ -20,8 +20,8 @@ InLoop = Callable[[Coroutine[Any, Any, Survey]], Survey]
 def dry_run(job: Job, world: World, in_loop: InLoop) -> Outlook:
     """What a run of the job would do. `in_loop` runs a coroutine on a loop of its own, to its end.
 
-    Raises LcbatchError for all that would stop the run before it touches anything, but for a refusal to go on from what is
-    there: that one is told in the Outlook.
+    Raises LcbatchError for all that would stop the run before it touches anything, but for another chain and too many rows gone,
+    and for an input that cannot be read to its end: these are told in the Outlook.
     """
     survey = in_loop(survey_of(job, world))
     seen_ahead = forecast(survey.scene) if survey.scene is not None else None
@@ -30,7 +30,8 @@ def dry_run(job: Job, world: World, in_loop: InLoop) -> Outlook:
 
 def outlook_of(survey: Survey, ahead: Forecast | None) -> Outlook:
     """Both as figures to show."""
-    run, refusal = survey.job.run, survey.refusal
+    run, refusal, damaged = survey.job.run, survey.refusal, survey.damaged
+    end = refusal or damaged
     return Outlook(
         task=survey.job.task,
         model=survey.label,
@@ -47,8 +48,9 @@ def outlook_of(survey: Survey, ahead: Forecast | None) -> Outlook:
         place=survey.seen.first.place if survey.seen.first else "",
         prompt=survey.prompt,
         refusal=refusal.message if refusal else "",
-        hint=refusal.hint if refusal else "",
-        exit_code=exit_code_of(refusal) if refusal else 0,
+        damage=damaged.message if damaged else "",
+        hint=end.hint if end else "",
+        exit_code=exit_code_of(end) if end else 0,
         notes=survey.notes,
         documents=_documents(survey),
     )

@@ -15,7 +15,7 @@ from lcbatch.calls.budget import Budget, BudgetPolicy, Spend
 from lcbatch.calls.rate import RateLimits
 from lcbatch.calls.stored import StoredLayouts
 from lcbatch.calls.waiting import Waiting
-from lcbatch.choosing import pieces_of, prepare_chain, unused_of, wire_models
+from lcbatch.choosing import Over, pieces_of, prepare_chain, unused_of, wire_models
 from lcbatch.errors import InputDamaged
 from lcbatch.events import Notice
 from lcbatch.execute.deadlines import Deadlines, RowTimeout
@@ -111,13 +111,7 @@ async def open_run(
     source = None if from_store else Peeked(source_of(job, world, place))
     if source is not None:
         stack.push_async_callback(source.aclose)
-    told = (lambda text: fanout.emit(Notice(text))) if job.display.debug else None
-    models = wire_models(job, world.env, row_model or await row_model_of(job, source), told)
-    for served in models:
-        stack.push_async_callback(served.aclose)
-    over = prepare_chain(job, models)
-    if unused := unused_of(job):
-        fanout.emit(Notice(unused))
+    models, over = await _chain_of(job, world, stack, fanout.emit, source, row_model)
     place = await stack.enter_async_context(locked(place, job, world.command))
     if job.run.fresh:
         for path in set_aside(place):
@@ -146,6 +140,23 @@ async def open_run(
         limits=around.limits,
         batching=around.batching,
     )
+
+
+async def _chain_of(
+    job: Job, world: World, stack: AsyncExitStack, emit: Emit, source: Peeked | None, row_model: str | None
+) -> tuple[tuple[Served, ...], Over]:
+    """The models, which close with `stack`, and the chain over calls to them. Nothing is touched yet.
+
+    Raises LcbatchError for what is wrong with them.
+    """
+    told = (lambda text: emit(Notice(text))) if job.display.debug else None
+    models = wire_models(job, world.env, row_model or await row_model_of(job, source), told)
+    for served in models:
+        stack.push_async_callback(served.aclose)
+    over = prepare_chain(job, models)
+    if unused := unused_of(job):
+        emit(Notice(unused))
+    return models, over
 
 
 async def open_stored(job: Job, world: World, stack: AsyncExitStack, chain: Chain) -> Run:

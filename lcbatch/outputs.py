@@ -53,7 +53,8 @@ class Aside:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`store` is the run store's file; `is_temporary` says that it is a pipe's, and removed after a good run.
+    """`store` is the run store's file itself, by whatever link it was named; `is_temporary` says that it is a pipe's, and removed
+    after a good run.
 
     `aside` is what `set_aside` and `witness.forget_writer` have taken away, for as long as it may come back.
     """
@@ -103,7 +104,8 @@ def place_of(job: Job, world: World) -> Place:
     """
     here = working_folder()
     paths = output_paths(job.output, job.task)
-    store = paths.store or _store_of_pipe(job, world, here)
+    # Not as it is named: SQLite lays its log beside the file that a link leads to, and ours must lie there too.
+    store = _real(paths.store or _store_of_pipe(job, world, here))
     refuse_shared_files(job, paths, store)
     return Place(paths, store, is_temporary=paths.store is None)
 
@@ -193,6 +195,8 @@ def _holds_no_row(path: Path) -> bool:
 
 def set_aside(place: Place) -> list[Path]:
     """Move the old output, store and errors out of the way (--fresh); where they are now. Nothing is deleted.
+
+    A store that is named by a link is moved where it lies, and the link leads to the one that is made in its place.
 
     Raises CannotCreateOutput, with everything where it was.
     """

@@ -38,9 +38,10 @@ _REMOVED_SHARE = 0.10
 class Plan:
     """One run's plan over one store.
 
-    `to_the_end` says, afterwards, that all of the input was seen, `exhausted` that all rows to run were handed out, and `damaged`
-    what of the input could not be read: what stands there is unknown, so nothing counts as gone. `lenient` is
-    for pipes, whose store is only a memory of what an earlier run of the same command did not deliver: nothing is refused.
+    `placed` says that the whole input, as far as it can be read, has its places: the rows to run come from the store then.
+    `exhausted` says, afterwards, that all rows to run were handed out, and `damaged` what of the input could not be read: what
+    stands there is unknown, so nothing counts as gone. `lenient` is for pipes, whose store is only a memory of what an earlier
+    run of the same command did not deliver: nothing is refused, and nothing stays that was not read this time.
     """
 
     job: Job
@@ -51,7 +52,7 @@ class Plan:
     stop_reason: Callable[[], LcbatchError | None]
     lenient: bool = False
     rows_read: int = 0
-    to_the_end: bool = False
+    placed: bool = False
     exhausted: bool = False
     damaged: InputDamaged | None = None
     _called: int = 0
@@ -93,7 +94,7 @@ class Plan:
     async def rows(self) -> AsyncGenerator[Row]:
         """The rows to run, in input order, no more than --limit."""
         limit = self.job.run.limit
-        pages = self._placed_pages() if self.to_the_end else self._streamed_pages()
+        pages = self._placed_pages() if self.placed else self._streamed_pages()
         async with aclosing(pages):
             async for page in pages:
                 for row in page:
@@ -139,8 +140,8 @@ class Plan:
         """The input has been read as far as it can be: what is gone from it is judged, and leaves the output."""
         gone = await self._judged_gone(await self.store.gone())
         await self.store.end_placing(gone)
-        self.to_the_end = True
-        if not self.rows_read:
+        self.placed = True
+        if not self.rows_read and self.damaged is None:
             self.emit(Notice("there are no rows in the input"))
         self.emit(RowsPlanned(gone=sum(not row.stays and not row.edited and row.sample < self.samples for row in gone)))
         self.emit(InputRead(self.rows_placed, to_the_end=self.damaged is None, passed_over=self.source.passed_over))

@@ -1,9 +1,9 @@
 """The survey of a dry run: opens and plans as a run does, calls nothing, and takes back what it planned.
 
-Without a store nothing is made on disk. With one the plan is the real one, inside a transaction that is always rolled back: what
-it says is what the run will do, at the price of the lock, and of the room that the plan of a changed input takes in the store's
-write-ahead log until then. As by any opening, a store of an older format is brought up to date, and answers that a broken-off
-run left in its reserve are taken in.
+Without a store, or with an empty file in its place, nothing is made on disk. With one the plan is the real one, inside a
+transaction that is always rolled back: what it says is what the run will do, at the price of the lock, and of the room that the
+plan of a changed input takes in the store's write-ahead log until then. As by any opening, a store of an older format is brought
+up to date, and answers that a broken-off run left in its reserve are taken in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import cast
 
 from lcbatch.bounds import bounds_of, model_name, rows_in_a_call
 from lcbatch.choosing import Over, prepare_chain, rehearsed, unused_of, wire_models
-from lcbatch.errors import RefusedError
+from lcbatch.errors import InputDamaged, RefusedError
 from lcbatch.estimate import (
     Basis,
     Measured,
@@ -57,6 +57,7 @@ from lcbatch.store.reading import LastRun, PastRow, how_rows_ended, last_run, pa
 from lcbatch.store.run_store import RunStore
 from lcbatch.store.schema import connect
 from lcbatch.wiring import Ended, Line, lines_of
+from lcbatch.witness import is_emptied, refuse_emptied_store, refuse_other_store
 from lcbatch.world import World
 
 _PAST_ROWS = 1000
@@ -81,7 +82,8 @@ class Known:
 class Survey:
     """What was found. `cost` and `scene` are None where nothing would be called, or nothing can be known of it.
 
-    `changed` are ids of documents that stood otherwise before, `missing` those that stood and are in the input no longer.
+    `refusal` is why the run would do nothing, `damaged` what it would end with behind the last row that can be read. `changed`
+    are ids of documents that stood otherwise before, `missing` those that stood and are in the input no longer.
     """
 
     job: Job
@@ -91,6 +93,7 @@ class Survey:
     known: Known
     basis: Basis
     refusal: RefusedError | None
+    damaged: InputDamaged | None
     notes: Sequence[str]
     cost: RowCost | None = None
     scene: Scene | None = None
@@ -126,7 +129,7 @@ async def survey_of(job: Job, world: World) -> Survey:
             return _as_before(found)
         read = await stack.enter_async_context(text_reader(job))
         before = None
-        if place.store.exists() and not job.run.fresh:
+        if _goes_on(job, place):
             connection = stack.enter_context(closing(connect(place.store, read_only=True)))
             before = PastReplies(connection, fingerprint_of(Plan.identity_of(over(_uncalled))))
         return await _weighed(found, models, over, _Timed(read, world.clock), before)
@@ -135,7 +138,7 @@ async def survey_of(job: Job, world: World) -> Survey:
 async def _looked_at(job: Job, world: World, place: Place, source: Source, chain: Chain) -> Survey:
     """The rows, as the run would find them."""
     stats, notes = Stats(), list[str]()
-    async with _store(job, world, place) as store:
+    async with _store(job, world, place, notes) as store:
         known = await _known(store, chain) if isinstance(store, RunStore) else Known()
         seen = Seen(job.run.limit, known.ended)
         plan = Plan(
@@ -148,10 +151,10 @@ async def _looked_at(job: Job, world: World, place: Place, source: Source, chain
             lenient=place.is_temporary,
         )
         refusal = await _planned(plan, seen, stats)
-        if plan.damaged is not None:
-            raise plan.damaged
         stood, here = await store.documents() if isinstance(store, RunStore) else (frozenset[str](), frozenset[str]())
     figures = replace(stats.snapshot(0.0).rows, total=plan.rows_placed)
+    if plan.damaged is not None:
+        stood = stood & here  # what the unreadable part holds is unknown, so that nothing is missing from it
     if stood or here:
         # A document that has the place of an equal one that was edited counts among the gone, too.
         figures = replace(figures, gone=min(figures.gone, len(stood - here)))
@@ -165,6 +168,7 @@ async def _looked_at(job: Job, world: World, place: Place, source: Source, chain
         known=known,
         basis=assumed(job, None),
         refusal=refusal,
+        damaged=plan.damaged,
         notes=[*filter(None, [unused_of(job)]), *notes],
         changed=stood & seen.new_documents,
         missing=stood - here,
@@ -182,23 +186,35 @@ def _told(stats: Stats, notes: list[str], event: Event) -> None:
 
 
 @asynccontextmanager
-async def _store(job: Job, world: World, place: Place) -> AsyncIterator[RunStore | NothingStored]:
-    """The store of an earlier run, inside a transaction that is not kept; where there is none, nothing is made."""
+async def _store(job: Job, world: World, place: Place, notes: list[str]) -> AsyncIterator[RunStore | NothingStored]:
+    """The store of an earlier run, inside a transaction that is not kept; where there is none, nothing is made.
+
+    Raises RefusedError for a store that the run would not take up either.
+    """
     if not place.store.exists():
         with closing(NothingStored()) as nothing:
             yield nothing
         return
     async with locked(place, job, world.command) as here:
-        if job.run.fresh or not here.store.exists():
+        if not job.run.fresh:
+            refuse_emptied_store(here)
+        if not _goes_on(job, here):
             with closing(NothingStored()) as nothing:
                 yield nothing
             return
         async with open_store(here.store) as store:
+            if said := await refuse_other_store(here, store):
+                notes.append(said)
             await store.hold()
             try:
                 yield store
             finally:
                 await store.release(commit=False)
+
+
+def _goes_on(job: Job, place: Place) -> bool:
+    """Whether there is a store that the run would go on from."""
+    return not job.run.fresh and place.store.exists() and not is_emptied(place.store)
 
 
 async def _known(store: RunStore, chain: Chain) -> Known:

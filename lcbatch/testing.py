@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
-from lcbatch.errors import CallFailed, Failure
+from lcbatch.errors import CallFailed, Failure, InputDamaged
 from lcbatch.events import Event
 from lcbatch.execute.virtual_time import run_virtual
 from lcbatch.ports import Emit, Executor
@@ -104,17 +104,22 @@ class MemoryReplies:
 
 @dataclass
 class ListSource:
-    """ports.Source over a list, `size` items a batch. With `waits` it never ends, as a pipe whose writer is idle."""
+    """ports.Source over a list, `size` items a batch. With `waits` it never ends, as a pipe whose writer is idle; `damaged` is
+    raised behind the last item.
+    """
 
     items: Sequence[Item]
     size: int = 100
     rereadable: bool = True
     passed_over: int = 0
     waits: bool = False
+    damaged: InputDamaged | None = None
 
     async def batches(self) -> AsyncGenerator[list[Item]]:
         for start in range(0, len(self.items), self.size):
             yield list(self.items[start : start + self.size])
+        if self.damaged is not None:
+            raise self.damaged
         if self.waits:
             await asyncio.get_running_loop().create_future()
 

@@ -21,13 +21,16 @@ from lcbatch.store.run_store import RunStore
 
 def refuse_emptied_store(place: Place) -> None:
     """Raise RefusedError for a store's file with nothing in it where a run has written its output: all would be paid anew."""
-    if mark_of(place.witness) is None or not place.store.exists() or place.store.stat().st_size:
-        return
-    if not any(beside(place.store, ending).exists() for ending in SQLITE_ENDINGS):
+    if mark_of(place.witness) is not None and place.store.exists() and is_emptied(place.store):
         raise RefusedError(
             f"the run store {place.store} is empty, and a run has written {place.paths.output or 'to the pipe'} with it",
             hint=f"put the run store back; or remove {place.store} to begin anew: all is asked and billed once more",
         )
+
+
+def is_emptied(store: Path) -> bool:
+    """Whether there is nothing in a store's file, nor in a log beside it. Raises OSError where there is no file."""
+    return not store.stat().st_size and not any(beside(store, ending).exists() for ending in SQLITE_ENDINGS)
 
 
 async def refuse_other_store(place: Place, store: RunStore) -> str | None:
@@ -35,7 +38,8 @@ async def refuse_other_store(place: Place, store: RunStore) -> str | None:
     for again.
 
     Its log was deleted after a crash, it is an older copy, or another output's. Where the output is as this store left it, and
-    that run came to its end or worked with a store that this one came after, nothing is missing: what to say of that.
+    that run came to its end or worked with a store that this one came after, no answer is missing in it: then it gives a notice
+    to show. None where the store knows the run, or none is known to have written the output.
     """
     output, mark = place.paths.output, mark_of(place.witness)
     if mark is None or await store.knows(mark, OUTPUT_VIEW):
@@ -74,11 +78,18 @@ def _way_on(place: Place, store: RunStore) -> str:
 
 
 def _is_as_left(output: Path, state: Mapping[str, Json] | None) -> bool:
-    """Whether there is no output, or a file of the size and the date that the store says."""
+    """Whether there is no output, or a file of the size and the date that the store says. Raises RefusedError where neither can
+    be known.
+    """
     try:
         found = output.stat()
         if stat.S_ISDIR(found.st_mode):
             return not any(output.iterdir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return True
+    except OSError as error:
+        raise RefusedError(
+            f"cannot look at {output}, which another run store's run has written last: {error.strerror}",
+            hint="let this user read it and the folders above it, or name another output with -o",
+        ) from error
     return state is not None and (found.st_size, found.st_mtime_ns) == (state.get("offset"), state.get("mtime_ns"))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lcbatch.cli.found import reading
 from lcbatch.errors import CannotCreateOutput, UsageError
 from lcbatch.job import Job
 from lcbatch.observers.stats import Stats
@@ -28,8 +29,10 @@ from lcbatch.outputs import (
 )
 from lcbatch.store.lock import OutputLocked, holder_of, keep_mark, mark_of
 from lcbatch.store.opened import open_store
+from lcbatch.store.reading import last_run
 from lcbatch.witness import forget_writer
 from lcbatch.world import World
+from tests.cli.work import Work
 from tests.store.support import DONE, answer, keyed_all, names_in, pending_of, read_whole, store_at, texts_of
 
 
@@ -272,6 +275,57 @@ def test_one_store_has_one_run_by_whatever_link_it_is_named(tmp_path: Path) -> N
                     pass
 
     asyncio.run(main())
+
+
+def test_a_store_behind_a_link_is_set_aside_and_removed_where_it_lies_and_the_link_stays(tmp_path: Path) -> None:
+    far = tmp_path / "far"
+    far.mkdir()
+    link = tmp_path / "out.jsonl.lcbatch"
+    link.symlink_to("far/s.db")
+    for end in ("", "-wal", ".reserve"):
+        (far / f"s.db{end}").write_text("old")
+    found = place(tmp_path, output=str(tmp_path / "out.jsonl"))
+    assert found.store == far / "s.db"
+    assert found.own_files() >= {far / "s.db-wal", far / "s.db.reserve", far / "s.db.lock"}
+    moved = set_aside(found)
+    assert {path.parent for path in moved} == {far}
+    assert names_in(far) == sorted(path.name for path in moved)
+    assert [path.read_text() for path in moved] == ["old"] * 3
+    again = place(tmp_path, output=str(tmp_path / "out.jsonl"))
+    assert again.store == found.store
+    again.store.write_text("new")
+    assert link.read_text() == "new"
+    remove_store(again)
+    assert names_in(far) == sorted(path.name for path in moved)
+    assert put_back(found) == [far / f"s.db{end}" for end in ("", "-wal", ".reserve")]
+    assert link.read_text() == "old"
+
+
+_LOOK = """
+import os
+from pathlib import Path
+def look(fields):
+    here = Path(__file__).parent
+    return [sorted(name for name in os.listdir(folder) if name not in ("in.jsonl", "out.jsonl", "chain.py", "look.py")
+                   and "__" not in name) for folder in (here, here / "far")]
+"""
+
+
+def test_all_files_of_a_store_behind_a_link_lie_where_the_link_leads(tmp_path: Path) -> None:
+    work = Work(tmp_path)
+    work.write("a")
+    (tmp_path / "look.py").write_text(_LOOK)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "out.jsonl.lcbatch").symlink_to("far/s.db")
+    assert work.run(chain=f"{tmp_path}/look.py:look").exit_code == 0
+    (row,) = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    assert row["output"] == [
+        ["far", "out.jsonl.lcbatch"],
+        ["s.db", "s.db-shm", "s.db-wal", "s.db.lock", "s.db.reserve"],
+    ]
+    with reading(tmp_path / "out.jsonl.lcbatch") as connection:
+        assert last_run(connection) is not None
+    assert names_in(tmp_path / "far") == ["s.db", "s.db.lock"]
 
 
 def test_a_link_in_the_place_of_a_lock_file_is_refused_and_what_it_leads_to_stays(tmp_path: Path) -> None:

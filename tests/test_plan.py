@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from lcbatch.errors import ConfigError, Failure, Kind, LcbatchError, RefusedError, TimeIsUp, UsageError
+from lcbatch.errors import (
+    ConfigError,
+    Failure,
+    InputDamaged,
+    Kind,
+    LcbatchError,
+    RefusedError,
+    TimeIsUp,
+    UsageError,
+)
 from lcbatch.events import InputRead, InputSize, Notice, RowsPlanned
 from lcbatch.job import Job
 from lcbatch.plan import Plan
@@ -48,7 +57,8 @@ class Desk:
     def rows(self, items: Sequence[Item], chain: FakeChain | None = None, **options: Any) -> list[Row]:
         """Plan and answer; the rows that were called, in order."""
         piped, lenient, answer = (options.pop(name, False) for name in ("piped", "lenient", "unanswered"))
-        source = ListSource(items, size=options.pop("size", 3), rereadable=not piped)
+        damaged = options.pop("damaged", None)
+        source = ListSource(items, size=options.pop("size", 3), rereadable=not piped, damaged=damaged)
 
         async def main() -> list[Row]:
             async with open_store(self.store) as store:
@@ -367,6 +377,15 @@ def test_a_pipe_forgets_what_is_no_longer_in_it(desk: Desk) -> None:
 def test_rows_of_an_unfinished_run_are_called_in_input_order(desk: Desk) -> None:
     desk.run(items_of("abcdef"), limit=2)
     assert desk.run([replace(item, place="moved") for item in items_of("faecbd")]) == ["f", "e", "c", "d"]
+
+
+def test_an_input_that_is_damaged_before_its_first_row_is_not_called_empty(desk: Desk) -> None:
+    desk.run(items_of("ab"))
+    assert desk.run([], damaged=InputDamaged("in.jsonl.gz cannot be unpacked")) == []
+    assert desk.events.of(Notice) == []
+    assert desk.standing() == ["a", "b"]
+    desk.run([], on_removed="keep")
+    assert [notice.text for notice in desk.events.of(Notice)] == ["there are no rows in the input"]
 
 
 # --- what is asked anew

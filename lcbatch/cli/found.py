@@ -34,7 +34,10 @@ Store = Annotated[
 
 
 def store_of(out: str, store: str | None) -> Path:
-    """The store that belongs to an output's name. Raises InputMissing when there is none."""
+    """The store that belongs to an output's name, as it is named: the output lies beside a link to it, not beside its target.
+
+    Raises InputMissing when there is none.
+    """
     path = Path(store or (out if names_store(out) else _beside(out)))
     if not path.is_file():
         raise InputMissing(
@@ -79,7 +82,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise verdict(path, error) from error
     finally:
         connection.close()
-        _tidy(path)
+        _tidy(Path(os.path.realpath(path)))
 
 
 def other_store(connection: sqlite3.Connection, out: str, store: Path) -> str | None:
@@ -96,6 +99,7 @@ def _tidy(store: Path) -> None:
     """Take away what a connection that may only read leaves beside a store that no run has open: it cannot do so itself.
 
     SQLite does it when the last connection that may write closes, and only then; a run that begins meanwhile is one more.
+    `store` is the file itself, for these do not lie beside a link to it.
     """
     if not any(beside(store, end).exists() for end in SQLITE_ENDINGS) or holder_of(lock_of(store)) is not None:
         return

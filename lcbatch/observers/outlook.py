@@ -97,7 +97,10 @@ class TimeAhead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What a run would do. `refusal` is why it would not; `prompt` the first row's messages as (role, text), of `place`."""
+    """What a run would do. `refusal` is why it would not; `prompt` the first row's messages as (role, text), of `place`.
+
+    `damage` is what of the input could not be read: the figures are of the rows that could. `hint` is on the refusal, or on that.
+    """
 
     task: str
     model: str
@@ -114,6 +117,7 @@ class Outlook:
     place: str = ""
     prompt: Sequence[tuple[str, str]] = ()
     refusal: str = ""
+    damage: str = ""
     hint: str = ""
     exit_code: int = 0
     notes: Sequence[str] = field(default_factory=tuple)
@@ -141,6 +145,7 @@ def outlook_json(outlook: Outlook) -> dict[str, Json]:
         "output": outlook.output,
         "exit_code": outlook.exit_code,
         "would_refuse": outlook.refusal or None,
+        "damaged": outlook.damage or None,
         "hint": outlook.hint or None,
         "rows": {name: getattr(rows, name) for name in RowsAhead.__slots__},
         "per_row": None if cost is None else _per_row_json(cost),
@@ -200,6 +205,12 @@ def _lines(outlook: Outlook) -> Iterator[tuple[str, str]]:
         yield "refused", f"the run itself would refuse: {first}"
         yield from (("", line) for line in rest)
         yield "", clean_text(outlook.hint)
+    if outlook.damage:
+        first, *rest = clean_block(outlook.damage).splitlines()
+        yield "damaged", f"all that can be read is counted here, and not: {first}"
+        yield from (("", line) for line in rest)
+        if not outlook.refusal:
+            yield "", clean_text(outlook.hint)
     yield "rows", _rows(rows)
     if rows.to_call:
         yield "to call", _to_call(rows)

@@ -49,7 +49,9 @@ def verdict(path: Path, error: Exception) -> LcbatchError:
 
 
 def _claims_to_be_read_only(path: Path, error: Exception) -> bool:
-    """A file that may be written, and in whose header a later version of SQLite forbids it: there is none."""
+    """Whether SQLite refuses to write a file that this user may write: its header asks for a version of SQLite that is to come,
+    which none of ours ever did.
+    """
     return code_of(error) == sqlite3.SQLITE_READONLY and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 

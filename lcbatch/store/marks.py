@@ -29,7 +29,7 @@ def is_of_store(mark: str, store: str) -> bool:
     return store in mark.split(" ")[2:3]
 
 
-def named(connection: sqlite3.Connection) -> str | None:
+def store_name(connection: sqlite3.Connection) -> str | None:
     """What a store is called by for good, None where it has no name yet."""
     found = connection.execute("SELECT value FROM meta WHERE name = 'store'").fetchone()
     return None if found is None else str(found[0])

@@ -52,7 +52,7 @@ def _opened(path: Path) -> RunStore:
         reserve_path.unlink(missing_ok=True)
         connection.execute("BEGIN IMMEDIATE")
         standing.settle(connection, 1 + standing.last_seq(connection))
-        known_as = marks.named(connection)
+        known_as = marks.store_name(connection)
         name = known_as or secrets.token_hex(8)
         if known_as is None:
             answers.put_meta(connection, "store", name)

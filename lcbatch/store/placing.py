@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from lcbatch import jsontext
 from lcbatch.errors import TRANSIENT, Kind
 from lcbatch.ports import Keyed, Placed, State, sample_name
-from lcbatch.store import answers, sharing, standing
+from lcbatch.store import answers, projections, sharing, standing
 from lcbatch.store.reading import generation
 from lcbatch.store.rows import placed_row, row_columns
 from lcbatch.store.standing import Columns
@@ -194,7 +194,7 @@ class Placing:
         answers.put_meta(connection, "generation", str(self.generation))
         if not self._diverged and self.ordinal < self._old_size:
             # An ordered output counts the places that it has shown, and now there are fewer.
-            _mark_reordered(connection)
+            projections.mark_reordered(connection)
         connection.execute("DELETE FROM places WHERE generation <> ? OR ordinal >= ?", (self.generation, self.ordinal))
 
     def _old_places(self, connection: sqlite3.Connection, count: int) -> list[_Found]:
@@ -215,9 +215,9 @@ class Placing:
                 (self._old_generation, self.ordinal),
             )
         if self.ordinal == self._old_size:
-            _mark_behind_kept(connection, self._old_generation)
+            projections.mark_behind_kept(connection, self._old_generation)
             return
-        _mark_reordered(connection)
+        projections.mark_reordered(connection)
         self.generation = self._old_generation + 1
         connection.execute(
             "INSERT INTO places SELECT ?, ordinal, row_id FROM places WHERE generation = ? AND ordinal < ?",
@@ -382,23 +382,4 @@ def _update(connection: sqlite3.Connection, keyed: Keyed, found: _Found, twin: i
         (*columns, kept, row_id),
     )
     if found.done is not None:
-        _mark_edited(connection, done=bool(found.done))
-
-
-def _mark_edited(connection: sqlite3.Connection, *, done: bool) -> None:
-    """A row that was shown changed: the projections that show it have to be rebuilt."""
-    shown = "CASE WHEN ? THEN shows_done ELSE shows_failed END"
-    connection.execute(f"UPDATE projections SET changes = changes + 1 WHERE {shown}", (done,))  # noqa: S608 - a constant
-
-
-def _mark_reordered(connection: sqlite3.Connection) -> None:
-    connection.execute("UPDATE projections SET changes = changes + 1 WHERE by_input")
-
-
-def _mark_behind_kept(connection: sqlite3.Connection, generation: int) -> None:
-    """Rows are appended: where removed ones were kept, which ordered outputs show last, these go before them."""
-    query = (
-        "UPDATE projections SET changes = changes + 1 WHERE by_input "
-        "AND EXISTS (SELECT 1 FROM standing WHERE row_id NOT IN (SELECT row_id FROM places WHERE generation = ?))"
-    )
-    connection.execute(query, (generation,))
+        projections.mark_edited(connection, done=bool(found.done))

@@ -1,4 +1,4 @@
-"""How far each sink has come. Statements over a connection, as in answers.py."""
+"""How far each sink has come, and what it has to show anew. Statements over a connection, as in answers.py."""
 
 from __future__ import annotations
 
@@ -53,3 +53,25 @@ def save_projection(connection: sqlite3.Connection, name: str, position: int, st
         "UPDATE projections SET position = ?, state = ?, boot = ?, sum = ? WHERE name = ?",
         (position, state, boot, sums.PROJECTION.sum(name, position, state), name),
     )
+
+
+def mark_edited(connection: sqlite3.Connection, *, done: bool) -> None:
+    """A row that was shown, done or failed, is another now: the projections that show it have to be rebuilt."""
+    shown = "CASE WHEN ? THEN shows_done ELSE shows_failed END"
+    connection.execute(f"UPDATE projections SET changes = changes + 1 WHERE {shown}", (done,))  # noqa: S608 - a constant
+
+
+def mark_reordered(connection: sqlite3.Connection) -> None:
+    """Rows have other places in the input: the projections in its order have to be rebuilt."""
+    connection.execute("UPDATE projections SET changes = changes + 1 WHERE by_input")
+
+
+def mark_behind_kept(connection: sqlite3.Connection, generation: int) -> None:
+    """Rows are appended to a generation of places: where removed ones were kept, which ordered projections show last, these go
+    before them.
+    """
+    query = (
+        "UPDATE projections SET changes = changes + 1 WHERE by_input "
+        "AND EXISTS (SELECT 1 FROM standing WHERE row_id NOT IN (SELECT row_id FROM places WHERE generation = ?))"
+    )
+    connection.execute(query, (generation,))

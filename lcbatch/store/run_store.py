@@ -79,7 +79,7 @@ class RunStore:
         return await self._writer.submit(lambda connection: marks.knows(connection, mark, name))
 
     def is_another_than(self, mark: str) -> bool:
-        """Whether the run of this mark worked with another store; not where this one was called by nothing then."""
+        """Whether the run of this mark worked with another store. False for a store that got its name only in this opening."""
         return not self._is_new_name and not marks.is_of_store(mark, self._name)
 
     def mark_of(self, beat: int, *, ended: bool) -> str:

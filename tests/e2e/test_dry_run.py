@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import json
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from lcbatch.app import run_job
 from lcbatch.dry_run import dry_run
-from lcbatch.errors import ConfigError, Failure, InputMissing, Kind, LcbatchError, UsageError
+from lcbatch.errors import ConfigError, Failure, InputMissing, Kind, LcbatchError, RefusedError, UsageError
 from lcbatch.job import SUMMARIZE, Job
 from lcbatch.observers.outlook import Outlook, outlook_json, outlook_text
 from lcbatch.records import Failed
@@ -266,3 +267,61 @@ def test_a_run_says_what_it_will_cost_before_its_first_call(shop: Shop, price: s
     if price:
         assert "100 out assumed" in said[0]
         assert "for 3 rows; $0 of --max-cost $5 spent so far" in said[0]
+
+
+def _files(shop: Shop) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in shop.folder.iterdir() if not path.name.endswith(".lock")}
+
+
+def test_a_store_that_was_emptied_is_refused_as_the_run_does_and_stays_empty(shop: Shop) -> None:
+    shop.write("in.jsonl", rows_of("a", "b"))
+    assert ran(shop, "in.jsonl") == 0
+    (shop.folder / "out.jsonl.lcbatch").write_bytes(b"")
+    before = _files(shop)
+    for end in (lambda: told(shop, "in.jsonl"), lambda: ran(shop, "in.jsonl")):
+        with pytest.raises(RefusedError, match="is empty"):
+            end()
+        assert _files(shop) == before
+
+
+def test_a_file_of_nothing_in_the_place_of_a_store_is_none_and_stays_so(shop: Shop) -> None:
+    shop.write("in.jsonl", rows_of("a"))
+    (shop.folder / "out.jsonl.lcbatch").touch()
+    before = _files(shop)
+    assert told(shop, "in.jsonl").rows.new == 1
+    assert _files(shop) == before
+    assert ran(shop, "in.jsonl") == 0
+
+
+def test_an_older_copy_of_the_store_is_refused_as_the_run_does(shop: Shop) -> None:
+    shop.write("in.jsonl", rows_of("a"))
+    assert ran(shop, "in.jsonl") == 0
+    store = shop.folder / "out.jsonl.lcbatch"
+    older = store.read_bytes()
+    shop.write("in.jsonl", rows_of("a", "b"))
+    assert ran(shop, "in.jsonl") == 0
+    store.write_bytes(older)
+    with pytest.raises(RefusedError, match="knows nothing of what the last run") as dry:
+        told(shop, "in.jsonl")
+    with pytest.raises(RefusedError) as real:
+        ran(shop, "in.jsonl")
+    assert dry.value.message == real.value.message
+
+
+def test_a_damaged_input_is_counted_as_far_as_it_can_be_read_and_hides_no_refusal(shop: Shop) -> None:
+    whole = gzip.compress(shop.write("in.jsonl", rows_of(*map(str, range(9)))).read_bytes())
+    packed = shop.folder / "in.jsonl.gz"
+    packed.write_bytes(whole)
+    assert ran(shop, "in.jsonl.gz", limit=2) == 0
+    packed.write_bytes(whole[:-8])  # all of its text, without its checksum
+    found = told(shop, "in.jsonl.gz")
+    assert (found.rows.reused, found.rows.to_call, found.exit_code) == (2, 7, 66)
+    assert "in.jsonl.gz cannot be unpacked to its end" in outlook_text(found)
+    assert "what was read before the damage is done" in outlook_text(found)
+    assert outlook_json(found)["damaged"] == found.damage
+    refused = told(shop, "in.jsonl.gz", prompt="Sing {text}")
+    assert (refused.rows.stale, refused.exit_code) == (2, 65)
+    assert (refused.exit_code, found.exit_code) == (
+        ran(shop, "in.jsonl.gz", prompt="Sing {text}"),
+        ran(shop, "in.jsonl.gz"),
+    )
