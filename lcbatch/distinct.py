@@ -15,6 +15,7 @@ from lcbatch.sinks.names import OBJECT, TEXT
 from lcbatch.sinks.paths import STORE_ENDING, Form, beside, form_of, is_special, lock_of, store_files
 from lcbatch.sources import files_taken_in
 from lcbatch.sources.rows import printable
+from lcbatch.store.schema import is_sqlite
 from lcbatch.world import shell_line
 
 _STORE, _OUTPUT, _ERRORS, _FIGURES = "a file of the run store", "the output", "the errors file", "--summary-json"
@@ -22,9 +23,6 @@ _INPUT = "the input"
 
 _OF_FIGURES = frozenset({"task", "model", "output", "exit_code", "rows"})
 """What --summary-json has in a run and in a dry run alike."""
-
-_SQLITE = b"SQLite format 3\0"
-"""How a store begins."""
 
 _MOST_FIGURES_BYTES = 16 * 1024 * 1024
 _BLOCK_BYTES = 1024 * 1024
@@ -99,8 +97,8 @@ def _is_theirs(job: Job, paths: OutputPaths, store: Path, use: str, real: Path) 
         return False
     if use == _STORE:  # what lies beside a store, and one that nobody named, has a name that is lcbatch's
         is_named = job.output.store is not None and real == Path(os.path.realpath(store))
-        # Its lock is looked for first: to close a file that a run of this process has open would drop SQLite's locks on it.
-        return is_named and not lock_of(store).exists() and not _is_sqlite(real)
+        # Its lock is looked for first: see is_sqlite.
+        return is_named and not lock_of(store).exists() and not is_sqlite(real)
     if use == _FIGURES:
         return not _holds_figures(real)
     if use == _ERRORS and _holds_errors(real):
@@ -129,14 +127,6 @@ def _holds_errors(path: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-def _is_sqlite(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_SQLITE)) == _SQLITE
-    except OSError:
-        return False
 
 
 def _holds_figures(path: Path) -> bool:

@@ -20,12 +20,9 @@ from lcbatch.store import marks
 from lcbatch.store.damage import told, verdict
 from lcbatch.store.lock import holder_of, mark_of
 from lcbatch.store.reading import last_run
-from lcbatch.store.schema import connect
+from lcbatch.store.schema import connect, is_sqlite
 
 __all__ = ["Origin", "Out", "Store", "lock_of", "names_store", "origin_of", "other_store", "reading", "store_of"]
-
-_SQLITE = b"SQLite format 3\0"
-"""How each of its files begins."""
 
 Out = Annotated[str, typer.Argument(metavar="OUT", help="The output of a run, or its store.", show_default=False)]
 Store = Annotated[
@@ -48,25 +45,11 @@ def store_of(out: str, store: str | None) -> Path:
 
 def names_store(out: str) -> bool:
     """Whether OUT is the store itself: by its name, or a store that --store has called otherwise."""
-    return out.endswith(STORE_ENDING) or (not Path(_beside(out)).is_file() and _is_sqlite(Path(out)))
+    return out.endswith(STORE_ENDING) or (not Path(_beside(out)).is_file() and is_sqlite(Path(out)))
 
 
 def _beside(out: str) -> str:
     return out.rstrip("/") + STORE_ENDING
-
-
-def _is_sqlite(path: Path) -> bool:
-    """Whether a file begins as SQLite's do, and no output does. Whose it is says its log, which SQLite alone can read.
-
-    Not while a connection to it is open: closing the file drops that one's locks.
-    """
-    try:
-        if not path.is_file():  # a FIFO would hold us up
-            return False
-        with path.open("rb") as file:
-            return file.read(len(_SQLITE)) == _SQLITE
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -220,6 +220,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise RefusedError(f"{path} was written by a newer lcbatch (format {version})", hint="upgrade lcbatch")
 
 
+_FILES_BEGIN = b"SQLite format 3\0"
+
 _SMALL_TABLES = (
     ("meta", sums.META, "WHERE m.name NOT LIKE 'layout %'"),
     ("accepts", sums.ACCEPTS, ""),
@@ -244,3 +246,17 @@ def _verify_small_tables(connection: sqlite3.Connection) -> None:
 
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether a file begins as SQLite's do, and no output does. Whose it is says its log, which SQLite alone can read.
+
+    Not while this process has a connection to it: closing the file would drop that one's locks.
+    """
+    try:
+        if not path.is_file():  # a FIFO would hold us up
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_FILES_BEGIN)) == _FILES_BEGIN
+    except OSError:
+        return False
