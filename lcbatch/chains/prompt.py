@@ -104,6 +104,10 @@ class RequestChain:
             messages = [{"role": "user", "content": fields["prompt"]}]
         if not messages or not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
             raise CallFailed(Failure(Kind.BAD_ROW, "`messages` is no list of messages with a role and a content"))
+        if not all(map(_has_named_parts, messages)):
+            raise CallFailed(
+                Failure(Kind.BAD_ROW, "a part of a message's `content` has a `type` or `source_type` that is no text")
+            )
         if self.system is not None:
             messages = [{"role": "system", "content": self.system.render(fields)}, *messages]
         return Request(messages, self._parameters(body))
@@ -125,3 +129,12 @@ class RequestChain:
         if self.row_models and body.get("model"):
             parameters["model"] = body["model"]
         return parameters
+
+
+def _has_named_parts(message: Mapping[str, Json]) -> bool:
+    """Whether LangChain, which looks a part's type up, can tell what its content is made of."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return True
+    parts = [part for part in content if isinstance(part, dict)]
+    return all(isinstance(part.get(name), str | None) for part in parts for name in ("type", "source_type"))

@@ -37,6 +37,10 @@ async def parquet_batches(path: Path, name: str, batch_size: int) -> AsyncGenera
         file.close()
 
 
+_REFUSED = (ValueError, OSError, LookupError, NotImplementedError)
+"""What pyarrow's errors for a file that it cannot read are besides."""
+
+
 def _open(path: Path, name: str) -> Any:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
@@ -44,7 +48,7 @@ def _open(path: Path, name: str) -> Any:
         raise ConfigError("reading Parquet needs pyarrow", hint="pip install 'lcbatch[parquet]'") from missing
     try:
         return parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
-    except (ValueError, OSError) as problem:  # pyarrow's errors are ValueErrors and OSErrors
+    except _REFUSED as problem:
         raise _damaged(name, problem) from problem
 
 
@@ -61,7 +65,7 @@ def _next_rows(batches: Any, name: str) -> list[dict[str, Json] | _Unreadable]:
     """The rows of the next batch that has any, as JSON; none at the end."""
     try:
         batch = next((batch for batch in batches if batch.num_rows), None)
-    except (ValueError, OSError, NotImplementedError) as problem:
+    except _REFUSED as problem:
         raise _damaged(name, problem) from problem
     if batch is None:
         return []

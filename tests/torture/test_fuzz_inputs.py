@@ -108,6 +108,7 @@ def test_parquet_of_every_kind(tmp_path_factory: pytest.TempPathFactory, columns
     at=st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=6)), max_size=5),
     packing=st.sampled_from(["none", "snappy", "zstd"]),
 )
+@example(cut=0, at=[(2000, b"/p")], packing="none")
 @tries(100, 20_000)
 def test_parquet_that_is_damaged(
     tmp_path_factory: pytest.TempPathFactory, cut: int, at: list[tuple[int, bytes]], packing: str
@@ -129,7 +130,9 @@ _CONTENTS = st.one_of(
     TEXTS,
     JSON,
     st.lists(
-        with_members("type text image_url input_audio file refusal", JSON | st.sampled_from(["text", "image_url"]))
+        with_members(
+            "type text image_url input_audio file refusal source_type", JSON | st.sampled_from(["text", "image_url"])
+        )
     ),
 )
 _ROLES = st.sampled_from(["user", "system", "assistant", "tool", "developer", "function", "ai", "human", ""])
@@ -191,6 +194,8 @@ def _chain() -> RequestChain:
 @example(fields={"messages": [{"role": "assistant", "content": "x", "tool_calls": [1]}]})
 @example(fields={"messages": [{"role": "user", "content": "\ud800"}]})
 @example(fields={"messages": [{"role": [], "content": ""}]})
+@example(fields={"messages": [{"role": "user", "content": [{"type": []}]}]})
+@example(fields={"messages": [{"role": "user", "content": [{"type": "image", "source_type": {}}]}]})
 @tries(100, 20_000)
 def test_rows_that_are_requests(fields: dict[str, Json]) -> None:
     chain = _chain()
