@@ -47,7 +47,9 @@ class Pile:
 
     def run(self, *, kill_when: Callable[[int], bool] | None = None) -> Ended:
         """Run it to its end, or kill -9 when the provider has been asked so often that `kill_when` says so."""
-        order = ["--ordered"] if self.ordered else []
+        order = (
+            ["--ordered", "--timeout", "2h"] if self.ordered else []
+        )  # the first row is not to be asked again meanwhile
         started = subprocess.Popen(
             command(
                 "run", "in.jsonl", "-m", MODEL, "--base-url", self.provider.base_url, "-p", "Say {text}", "-o",
