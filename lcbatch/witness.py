@@ -44,7 +44,7 @@ async def refuse_other_store(place: Place, store: RunStore) -> str | None:
     output, mark = place.paths.output, mark_of(place.witness)
     if mark is None or await store.knows(mark, OUTPUT_VIEW):
         return None
-    is_after = marks.has_ended(mark) or (store.holds_rows and store.is_another_than(mark))
+    is_after = marks.has_ended(mark) or store.is_another_than(mark)
     if output is not None and is_after and _is_as_left(output, await store.left(OUTPUT_VIEW)):
         return f"{place.store} is not the run store of the last run on {output}: what only that one knew is asked again"
     raise RefusedError(

@@ -226,20 +226,25 @@ def _code_of(customer: Customer) -> int:
         return refusal.exit_code
 
 
+@pytest.mark.parametrize("others", [300, 0])
 def test_a_store_that_came_after_the_killed_runs_goes_on_with_an_output_that_is_gone(
-    provider: SimulatorProcess, tmp_path: Path
+    others: int, provider: SimulatorProcess, tmp_path: Path
 ) -> None:
     """It has another output's rows, and knows nothing of that run; but it is not that run's store without its log."""
-    rows, options = rows_for("after", 300, filler=100), {"store": str(tmp_path / "shared")}
-    first = Customer("after", tmp_path, provider, rows, options=options)
+    name = f"after {others}"
+    rows, options = rows_for(name, 300, filler=100), {"store": str(tmp_path / "shared")}
+    first = Customer(name, tmp_path, provider, rows, options=options)
     _killed(first)
     for path in (first.path, *tmp_path.glob("shared*")):
         if not path.name.endswith(".lock"):
             path.unlink()
-    assert Customer("after", tmp_path, provider, rows, "out.csv", options).run_here().exit_code == 0
+    assert Customer(name, tmp_path, provider, rows[:others], "out.csv", options).run_here().exit_code == 0
     billed = provider.stats()["billed"]
+    Customer(name, tmp_path, provider, rows, options=options)  # which writes the whole input again
     assert first.run_here().exit_code == 0
-    assert provider.stats()["billed"] == billed, "all is in the store that they share"
+    assert provider.stats()["billed"] == billed + 300 - others, (
+        "what the other output has is in the store that they share"
+    )
 
 
 def test_without_its_log_a_pipe_that_was_killed_is_refused(provider: SimulatorProcess, tmp_path: Path) -> None:
