@@ -36,5 +36,5 @@ def _messages(request: Request) -> list[BaseMessage]:
 
     try:
         return convert_to_messages(request.messages)
-    except (ValueError, TypeError, NotImplementedError, LookupError) as error:
+    except (ValueError, TypeError, AttributeError, NotImplementedError, LookupError) as error:
         raise CallFailed(Failure(Kind.BAD_ROW, f"these are no chat messages: {error}")) from error

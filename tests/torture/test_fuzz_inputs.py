@@ -195,6 +195,7 @@ def _chain() -> RequestChain:
 @example(fields={"messages": [{"role": "user", "content": "\ud800"}]})
 @example(fields={"messages": [{"role": [], "content": ""}]})
 @example(fields={"messages": [{"role": "user", "content": [{"type": []}]}]})
+@example(fields={"messages": [{"role": "assistant", "content": "", "tool_calls": '"'}]})
 @example(fields={"messages": [{"role": "user", "content": [{"type": "image", "source_type": {}}]}]})
 @tries(100, 20_000)
 def test_rows_that_are_requests(fields: dict[str, Json]) -> None:
