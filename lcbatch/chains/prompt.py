@@ -58,6 +58,9 @@ _SENT_BY_US = frozenset({"messages", "model", "stream", "stream_options", "n"})
 """Of an OpenAI Batch body: what is not passed on as a call's parameter."""
 
 
+_OF_THE_CLIENT = frozenset({"extra_headers", "extra_query", "extra_body"})
+"""What the SDK takes for itself: data must not set headers."""
+
 _FORMS: Mapping[str, Any] = {
     "tools": list,
     "tool_choice": str | dict,
@@ -118,6 +121,8 @@ class RequestChain:
     def _parameters(self, body: Json) -> Mapping[str, Json]:
         if not isinstance(body, dict):
             return {}
+        if of_client := sorted(_OF_THE_CLIENT & body.keys()):
+            raise CallFailed(Failure(Kind.BAD_ROW, f"`{of_client[0]}` in its `body` is no parameter of OpenAI's API"))
         parameters = {name: value for name, value in body.items() if name not in _SENT_BY_US}
         for name, forms in _FORMS.items():
             if not isinstance(parameters.get(name), forms | None):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from lcbatch import jsontext
 from lcbatch.calls.asking import invoking
 from lcbatch.calls.direct import direct
 from lcbatch.calls.failures import failure_of
@@ -19,9 +21,9 @@ from lcbatch.models.lane import Lane
 from lcbatch.models.openai import FastChatOpenAI
 from lcbatch.models.outline import Memory, Outline, memory_of
 from lcbatch.models.plain import Frame
-from lcbatch.models.wire import Wire
+from lcbatch.models.wire import Response, Wire
 from lcbatch.ports import Ask
-from lcbatch.records import Answer, Reply, Request
+from lcbatch.records import Answer, Json, Reply, Request
 from lcbatch.simulator.process import SimulatorProcess
 
 _KEY = "sk-canary"
@@ -186,3 +188,33 @@ def test_where_nothing_can_be_remembered_nothing_is_said(tmp_path: Path) -> None
     assert memory_of({}) is None
     assert memory_of({"HOME": "/x", "OPENAI_ORG_ID": "o"}) is None
     assert memory_of({"HOME": "/x", "OPENAI_API_KEY": "k"}) is not None
+
+
+class _Sent:
+    """What a Wire is asked to send."""
+
+    heard = None
+
+    def __init__(self) -> None:
+        self.bodies: list[Any] = []
+
+    async def post(self, data: bytes, headers: Mapping[str, str]) -> Response:  # noqa: ARG002 - a Wire's
+        self.bodies.append(jsontext.loads(data))
+        answer = {"choices": [{"message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+        return Response(200, {"Content-Type": "application/json"}, jsontext.dumps(answer).encode())
+
+
+def test_a_parameter_that_langchain_has_a_name_of_its_own_for_is_sent() -> None:
+    """OpenAI's `metadata`, which stands in the bodies of Batch files, is also a keyword of LangChain's methods."""
+    chat, wire = _chat("http://127.0.0.1:9/v1"), _Sent()
+    chat.extra_body = {"top_k": 3}
+    chat.over(wire)  # type: ignore[arg-type]  # what of a Wire is used
+    params: dict[str, Json] = {"metadata": {"a": "b"}, "tags": ["x"], "seed": 7}
+
+    asyncio.run(_asked(invoking(lambda: chat), Request([{"role": "user", "content": "x"}], params)))
+
+    assert wire.bodies[0].items() >= {**params, "top_k": 3}.items()
+
+
+async def _asked(ask: Ask, request: Request) -> Answer:
+    return await ask(request)

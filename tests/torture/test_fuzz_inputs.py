@@ -147,7 +147,9 @@ _MESSAGES = st.one_of(
         max_size=3,
     ),
 )
-_PARAMETERS = "temperature max_tokens top_p stop seed tools tool_choice response_format n stream user logprobs metadata"
+_PARAMETERS = (
+    "temperature max_tokens stop seed tools tool_choice response_format n stream user logprobs metadata extra_body"
+)
 _BODIES = st.one_of(
     JSON,
     st.builds(lambda parameters, messages: {**parameters, "messages": messages}, with_members(_PARAMETERS), _MESSAGES),
@@ -195,6 +197,8 @@ def _chain() -> RequestChain:
 @example(fields={"messages": [{"role": "user", "content": "\ud800"}]})
 @example(fields={"messages": [{"role": [], "content": ""}]})
 @example(fields={"messages": [{"role": "user", "content": [{"type": []}]}]})
+@example(fields={"body": {"messages": [{"role": "user", "content": "x"}], "metadata": {"a": "b"}, "tags": 1}})
+@example(fields={"body": {"messages": [{"role": "user", "content": "x"}], "extra_headers": {"a": "b"}}})
 @example(fields={"messages": [{"role": "assistant", "content": "", "tool_calls": '"'}]})
 @example(fields={"messages": [{"role": "user", "content": [{"type": "image", "source_type": {}}]}]})
 @tries(100, 20_000)
