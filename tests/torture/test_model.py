@@ -431,7 +431,7 @@ def test_any_sequence_of_runs_deaths_and_edits_is_as_the_model_says() -> None:
     run_state_machine_as_test(
         Torture,
         settings=settings(
-            max_examples=cases(5, 250),
+            max_examples=cases(5, 270),
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),
